@@ -1,0 +1,26 @@
+"""Shifted Gymnasium environments and datasets for cross-domain offline reinforcement learning.
+
+Importing registers every id: ``gymnasium.make("ShiftHopper-kinematic-v0")``.
+"""
+
+from shiftgym.domains import Domain, catalogue, domain, load_domains, make_domain, robots
+from shiftgym.errors import ActionError, DomainError, RenderError, ShiftgymError
+from shiftgym.registration import make_vec, register_all
+
+__version__ = "0.1.0"
+__all__ = [
+    "ActionError",
+    "Domain",
+    "DomainError",
+    "RenderError",
+    "ShiftgymError",
+    "catalogue",
+    "domain",
+    "load_domains",
+    "make_domain",
+    "make_vec",
+    "register_all",
+    "robots",
+]
+
+register_all()

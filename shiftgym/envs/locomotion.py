@@ -1,0 +1,148 @@
+"""Hopper, Walker2d, HalfCheetah and Ant with the semantics of Gymnasium's v4 environments.
+
+Run along x. Per step, with dt the step's duration in seconds and a the action:
+
+    reward = (x' - x) / dt + alive - control_cost * |a|^2
+
+``alive`` is paid on the terminal step too, as in the data of D4RL, OTDF and ODRL (v5 stopped
+that). An episode ends when the robot is no longer healthy; the half cheetah always is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import mujoco
+import numpy as np
+
+from shiftgym.envs.task import Array, Sims, Task
+
+TRACKING = int(mujoco.mjtCamera.mjCAMERA_TRACKING)  # the camera follows the robot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Locomotion(Task):
+    """Run along x.
+
+    Attributes:
+        hidden: leading positions left out of the observation: x, or x and y.
+        clip: observed velocities are clipped to +- this, or not at all.
+        control_cost: cost of one squared unit of action.
+        alive: reward per step for being healthy.
+        healthy: says of each simulation whether it is; None if it always is.
+        noise: initial positions and velocities are uniform within +- this of the model's own.
+        normal_velocities: initial velocities are normal with this deviation instead.
+    """
+
+    hidden: int = 1
+    clip: float | None = None
+    control_cost: float
+    alive: float = 1.0
+    healthy: Callable[[Sims], Array] | None = None
+    noise: float
+    normal_velocities: bool = False
+
+    def observe(self, sims: Sims) -> Array:
+        """Give positions but the hidden ones, then velocities."""
+        positions = sims.qpos.shape[1] - self.hidden
+        observation = np.empty((len(sims), self.observation_size))
+        observation[:, :positions] = sims.qpos[:, self.hidden :]
+        if self.clip is None:
+            observation[:, positions:] = sims.qvel
+        else:
+            np.clip(sims.qvel, -self.clip, self.clip, out=observation[:, positions:])
+        return observation
+
+    def position(self, sims: Sims) -> Array:
+        """Give the x that is rewarded, in metres, (N,)."""
+        return sims.qpos[:, 0]
+
+    def reward(self, sims: Sims, action: Array) -> tuple[Array, dict[str, Array]]:
+        """Pay for velocity and health, charge for control; tell position (m) and velocity (m/s)."""
+        x = self.position(sims).copy()
+        velocity = (x - sims.memory["x"]) / sims.dt
+        cost = self.control_cost * np.add.reduce(np.square(action), axis=-1)
+        return velocity + self.alive - cost, {"x_position": x, "x_velocity": velocity}
+
+    def terminated(self, sims: Sims) -> Array:
+        """End episodes that are no longer healthy."""
+        if self.healthy is None:
+            return np.zeros(len(sims), dtype=bool)
+        return ~self.healthy(sims)
+
+    def reset(self, sims: Sims, row: int, rng: np.random.Generator) -> None:
+        """Draw positions and velocities near the model's own."""
+        nq, nv = sims.qpos.shape[1], sims.qvel.shape[1]
+        sims.qpos[row] = sims.qpos0[row] + rng.uniform(-self.noise, self.noise, nq)
+        if self.normal_velocities:
+            sims.qvel[row] = self.noise * rng.standard_normal(nv)
+        else:
+            sims.qvel[row] = rng.uniform(-self.noise, self.noise, nv)
+
+    def remember(self, sims: Sims, started: Array | None) -> None:
+        """Keep where each robot is, to know how far the next step takes it."""
+        rows = ... if started is None else started
+        sims.memory["x"][rows] = self.position(sims)[rows]
+
+    def blank_memory(self, count: int) -> dict[str, Array]:
+        """Remember x."""
+        return {"x": np.zeros(count)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AntTask(Locomotion):
+    """Run along x, measured at the torso's frame.
+
+    The frame's position is the one the integrator's last stage left behind, as in Gymnasium;
+    the published rewards carry the same lag.
+    """
+
+    outputs: ClassVar[tuple[str, ...]] = ("xpos",)
+
+    def position(self, sims: Sims) -> Array:
+        """Give the torso frame's x."""
+        return sims.xpos[:, 1, 0]
+
+
+def _hopper_healthy(sims: Sims) -> Array:
+    z, angle = sims.qpos[:, 1], sims.qpos[:, 2]
+    upright = (0.7 < z) & (-0.2 < angle) & (angle < 0.2)
+    bounded = (np.abs(sims.qpos[:, 2:]) < 100).all(axis=1) & (np.abs(sims.qvel) < 100).all(axis=1)
+    return upright & bounded
+
+
+def _walker2d_healthy(sims: Sims) -> Array:
+    z, angle = sims.qpos[:, 1], sims.qpos[:, 2]
+    return (0.8 < z) & (z < 2.0) & (-1.0 < angle) & (angle < 1.0)
+
+
+def _ant_healthy(sims: Sims) -> Array:
+    z = sims.qpos[:, 2]
+    finite = np.isfinite(sims.qpos).all(axis=1) & np.isfinite(sims.qvel).all(axis=1)
+    return finite & (0.2 <= z) & (z <= 1.0)
+
+
+LOCOMOTION: dict[str, Task] = {
+    "hopper": Locomotion(
+        frame_skip=4, fps=125, horizon=1000, observation_size=11, clip=10.0,
+        control_cost=1e-3, healthy=_hopper_healthy, noise=5e-3,
+        camera={"type": TRACKING, "trackbodyid": 1, "distance": 3.5, "elevation": -12.0},
+    ),
+    "walker2d": Locomotion(
+        frame_skip=4, fps=125, horizon=1000, observation_size=17, clip=10.0,
+        control_cost=1e-3, healthy=_walker2d_healthy, noise=5e-3,
+        camera={"type": TRACKING, "trackbodyid": 1, "distance": 4.0, "elevation": -12.0},
+    ),
+    "halfcheetah": Locomotion(
+        frame_skip=5, fps=20, horizon=1000, observation_size=17,
+        control_cost=0.1, alive=0.0, noise=0.1, normal_velocities=True,
+        camera={"type": TRACKING, "trackbodyid": 1, "distance": 3.5, "elevation": -12.0},
+    ),
+    "ant": AntTask(
+        frame_skip=5, fps=20, horizon=1000, observation_size=27, hidden=2,
+        control_cost=0.5, healthy=_ant_healthy, noise=0.1, normal_velocities=True,
+        camera={"type": TRACKING, "trackbodyid": 1, "distance": 4.0, "elevation": -40.0},
+    ),
+}  # fmt: skip

@@ -1,0 +1,36 @@
+"""Simulation states and random generators as plain arrays, to save, compare and restore exactly."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from shiftgym.envs.task import Array
+
+# What a step depends on, warm start included: stepping from it repeats the original bit for bit.
+INTEGRATION = mujoco.mjtState.mjSTATE_INTEGRATION
+_LOW = (1 << 64) - 1
+
+
+def pack_rng(rng: np.random.Generator) -> Array:
+    """Write a PCG64 generator's state as six uint64 numbers."""
+    state = rng.bit_generator.state
+    if state["bit_generator"] != "PCG64":
+        raise TypeError(f"Only PCG64 generators can be packed, got {state['bit_generator']}.")
+    words = []
+    for number in (state["state"]["state"], state["state"]["inc"]):
+        words += [number >> 64, number & _LOW]
+    return np.array([*words, state["has_uint32"], state["uinteger"]], dtype=np.uint64)
+
+
+def unpack_rng(words: Array) -> np.random.Generator:
+    """Give the generator that :func:`pack_rng` wrote."""
+    high, low, inc_high, inc_low, has_uint32, uinteger = (int(word) for word in words)
+    bits = np.random.PCG64()
+    bits.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": high << 64 | low, "inc": inc_high << 64 | inc_low},
+        "has_uint32": has_uint32,
+        "uinteger": uinteger,
+    }
+    return np.random.Generator(bits)

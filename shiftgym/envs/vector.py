@@ -1,0 +1,359 @@
+"""The vector environment: ``mujoco.batch`` steps every sub-environment on C++ threads.
+
+``gymnasium.make_vec`` picks it up by itself. Sub-environments may be different domains of one
+robot; N seeds give bit for bit the trajectories of N single environments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mujoco
+import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from mujoco.batch import MODEL_FIELDS, Batch
+
+from shiftgym.domains import Domain, from_kwargs
+from shiftgym.envs.state import pack_rng, unpack_rng
+from shiftgym.envs.task import Array, Sims, check_action
+from shiftgym.envs.tasks import TASKS
+from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.modelling import build_model
+from shiftgym.rendering import Picture
+
+Shift = str | Mapping[str, Any] | None
+
+
+class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
+    """Run N sub-environments of one robot in lockstep.
+
+    Args:
+        robot: the robot's name.
+        shift: one shift for all sub-environments, or a list of N; see
+            :class:`shiftgym.envs.env.ShiftEnv`.
+        num_envs: N.
+        max_episode_steps: steps after which an episode is truncated; None for never.
+        autoreset_mode: ``next_step`` (Gymnasium's default), ``same_step`` or ``disabled``.
+        physics: ``mujoco210`` or ``installed``.
+        num_threads: threads that step; 0 for one per CPU.
+        render_mode: ``rgb_array``, ``depth_array``, ``rgbd_tuple`` or None.
+        camera: overrides of the free camera.
+        render_options: ``width``, ``height``, ``camera_name``, ...
+
+    Attributes:
+        domains: the domain of each sub-environment.
+    """
+
+    def __init__(
+        self,
+        robot: str,
+        shift: Shift | Sequence[Shift] = None,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        physics: str = "mujoco210",
+        num_threads: int = 0,
+        render_mode: str | None = None,
+        camera: Mapping[str, Any] | None = None,
+        **render_options: Any,
+    ):
+        """Compile the models and start the threads; see the class for the arguments."""
+        shifts = [shift] * num_envs if isinstance(shift, str | Mapping | None) else list(shift)
+        if len(shifts) != num_envs or not shifts:
+            raise DomainError(f"{len(shifts)} shifts for num_envs={num_envs}: give one for each.")
+        self.num_envs = num_envs
+        self.domains: list[Domain] = [from_kwargs(robot, entry) for entry in shifts]
+        self.task = TASKS[robot]
+        self.max_episode_steps = max_episode_steps
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.render_mode = render_mode
+        self.metadata = {
+            "render_modes": ["rgb_array", "depth_array", "rgbd_tuple"],
+            "render_fps": self.task.fps,
+            "autoreset_mode": self.autoreset_mode,
+        }
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ShiftgymError(
+                f"A vector environment renders {', '.join(self.metadata['render_modes'])}, "
+                f"not {render_mode!r}. Make a single environment to watch it live."
+            )
+        self._render_options = {"camera": {**self.task.camera, **(camera or {})}, **render_options}
+        self._picture: Picture | None = None
+
+        models = {entry: build_model(entry, physics) for entry in dict.fromkeys(self.domains)}
+        model = models[self.domains[0]]
+        self._batch = Batch(model, num_envs, min(num_threads, num_envs))
+        for name, values in _differing([models[entry] for entry in self.domains]).items():
+            expanded = self._batch.expand(name)
+            for row, value in enumerate(values):  # bvh_aabb expands to its leading rows only
+                expanded[row] = value[: expanded.shape[1]] if expanded.ndim > 1 else value
+        outputs = ("qpos", "qvel", *self.task.outputs)
+        fields = {name: self._batch.bind(name) for name in outputs}
+        fields |= {name: self._batch.expand(name) for name in self.task.own_model_fields}
+        self.sims = Sims(model, self.task, fields)
+        self.sims.qpos0 = np.stack([models[entry].qpos0 for entry in self.domains])
+        self._ctrl = self._batch.bind("ctrl")
+
+        self.single_observation_space = self.task.observation_space()
+        self.single_action_space = self.task.action_space(model)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._action_shape = (num_envs, model.nu)
+        self._rngs: list[np.random.Generator | None] = [None] * num_envs
+        self._seeds: list[int] = [-1] * num_envs
+        self._elapsed = np.zeros(num_envs, dtype=np.int64)
+        self._ended = np.zeros(num_envs, dtype=bool)
+        self._started = False
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Array, dict[str, Any]]:
+        """Start new episodes in all sub-environments, or where ``options["reset_mask"]`` says.
+
+        Args:
+            seed: one number (sub-environment i gets ``seed + i``), a list of N, or None.
+            options: ``{"reset_mask": bool array (N,)}`` to leave the other episodes running.
+
+        Returns:
+            All observations (N, observation_size), and no info.
+        """
+        seeds = list(range(seed, seed + self.num_envs)) if isinstance(seed, int) else seed
+        if seeds is not None and len(seeds) != self.num_envs:
+            raise ShiftgymError(f"{len(seeds)} seeds for {self.num_envs} sub-environments.")
+        rows = np.flatnonzero(_reset_mask(options, self.num_envs))
+        if not self._started and len(rows) < self.num_envs:
+            raise ShiftgymError("The first reset starts every sub-environment: omit reset_mask.")
+        self._started = True
+        for row in rows:
+            wanted = None if seeds is None else seeds[row]
+            if wanted is not None or self._rngs[row] is None:
+                self._rngs[row], self._seeds[row] = seeding.np_random(wanted)
+        self._restart(rows)
+        return self.task.observe(self.sims), {}
+
+    def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """Advance every sub-environment by one step, resetting ended ones as the mode says.
+
+        Raises:
+            ActionError: wrong shape, or not finite; nothing has been stepped.
+            ShiftgymError: before the first reset; in mode ``disabled``, when an episode is over.
+        """
+        actions = check_action(actions, self._action_shape)
+        if not self._started:
+            raise ShiftgymError("Call reset() before the first step().")
+        over = np.flatnonzero(self._ended)
+        if not len(over):
+            return self._advance(actions)
+        if self.autoreset_mode is AutoresetMode.DISABLED:
+            raise ShiftgymError(
+                f"The episodes of sub-environments {over.tolist()} are over: call "
+                'reset(options={"reset_mask": ended}), or choose another autoreset_mode.'
+            )
+        return self._advance_and_restart(actions, over)
+
+    def _advance(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """Step all sub-environments, none of which is to be reset first."""
+        self._ctrl[:] = self.task.control(self.sims, actions)
+        self._batch.step(nstep=self.task.frame_skip)
+        rewards, details = self.task.reward(self.sims, actions)
+        terminated = self.task.terminated(self.sims)
+        self.task.remember(self.sims, None)
+        self._elapsed += 1
+        truncated = self._truncated()
+        observations = self.task.observe(self.sims)
+        ended = terminated | truncated
+        if self.autoreset_mode is not AutoresetMode.SAME_STEP:
+            self._ended = ended
+        elif ended.any():
+            infos = self._restart_at_once(observations, details, ended)
+            return observations, rewards, terminated, truncated, infos
+        return observations, rewards, terminated, truncated, _infos(details, np.ones_like(ended))
+
+    def _restart_at_once(
+        self, observations: Array, details: dict[str, Array], ended: Array
+    ) -> dict[str, Any]:
+        """Start new episodes where one ended, in mode ``same_step``; give the infos."""
+        rows = np.flatnonzero(ended)
+        final = np.full(self.num_envs, None, dtype=object)
+        for row in rows:
+            final[row] = observations[row].copy()
+        self._restart(rows)
+        observations[rows] = self.task.observe(self.sims)[rows]
+        infos = _infos(details, ~ended) if not ended.all() else {}
+        infos |= {"final_obs": final, "_final_obs": ended.copy()}
+        return infos | {"final_info": _infos(details, ended), "_final_info": ended.copy()}
+
+    def _advance_and_restart(
+        self, actions: Array, over: Array
+    ) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
+        """Reset the sub-environments that ended at the last step, and step the others."""
+        going = ~self._ended
+        rows = np.flatnonzero(going)
+        rewards = np.zeros(self.num_envs)
+        infos: dict[str, Any] = {}
+        self._restart(over)
+        if len(rows):
+            self._ctrl[rows] = self.task.control(self.sims, actions)[rows]
+            self._batch.step(ids=rows, nstep=self.task.frame_skip)
+            all_rewards, details = self.task.reward(self.sims, actions)
+            rewards[rows] = all_rewards[rows]
+            self.task.remember(self.sims, None)
+            self._elapsed[rows] += 1
+            infos = _infos(details, going)
+        terminated = self.task.terminated(self.sims) & going
+        truncated = self._truncated() & going
+        self._ended = terminated | truncated
+        return self.task.observe(self.sims), rewards, terminated, truncated, infos
+
+    def _truncated(self) -> Array:
+        if self.max_episode_steps is None:
+            return np.zeros(self.num_envs, dtype=bool)
+        return self._elapsed >= self.max_episode_steps
+
+    def _restart(self, rows: Array) -> None:
+        """Start new episodes in some rows."""
+        self._batch.reset(ids=rows, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        for row in rows:
+            rng = self._rngs[row]
+            assert rng is not None
+            self.task.reset(self.sims, int(row), rng)
+        self._batch.forward(ids=rows)
+        self.task.remember(self.sims, rows)
+        self._elapsed[rows] = 0
+        self._ended[rows] = False
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Give each sub-environment's seed; -1 before the first reset."""
+        return tuple(self._seeds)
+
+    @property
+    def np_random(self) -> tuple[np.random.Generator | None, ...]:  # type: ignore[override]
+        """Give each sub-environment's generator; None before the first reset."""
+        return tuple(self._rngs)
+
+    def get_state(self) -> dict[str, Array]:
+        """Give everything the future depends on, as arrays with N rows."""
+        if not self._started:
+            raise ShiftgymError("Call reset() before get_state(): there is no state yet.")
+        own = {name: getattr(self.sims, name).copy() for name in self.task.own_model_fields}
+        memory = {name: value.copy() for name, value in self.sims.memory.items()}
+        return {
+            "integration": self._batch.state.copy(),
+            **own,
+            **memory,
+            "rng": np.stack([pack_rng(rng) for rng in self._rngs if rng is not None]),
+            "elapsed": self._elapsed.copy(),
+            "ended": self._ended.copy(),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restore a state from :meth:`get_state`; the same actions then repeat bit for bit.
+
+        Raises:
+            ShiftgymError: the state is of another robot or another number of sub-environments.
+        """
+        saved = {name: np.asarray(value) for name, value in state.items()}
+        rows = self._batch.state
+        if saved["integration"].shape != rows.shape:
+            raise ShiftgymError(
+                f"A state of shape {saved['integration'].shape} does not fit {rows.shape}: "
+                "another robot, or another num_envs."
+            )
+        for name in self.task.own_model_fields:
+            getattr(self.sims, name)[:] = saved[name]
+        rows[:] = saved["integration"]
+        self._batch.forward()  # current derived fields
+        rows[:] = saved["integration"]
+        for name, value in self.sims.memory.items():
+            value[:] = saved[name]
+        self._rngs = [unpack_rng(words) for words in saved["rng"]]
+        self._elapsed = saved["elapsed"].astype(np.int64)
+        self._ended = saved["ended"].astype(bool)
+        self._started = True
+
+    def render(self, ids: int | Sequence[int] | None = None) -> Any:
+        """Make pictures of sub-environments.
+
+        Args:
+            ids: one sub-environment (gives one picture), several, or None for all (a tuple).
+
+        Raises:
+            RenderError: no OpenGL here; the message says what to set or install.
+        """
+        if self.render_mode is None:
+            raise ShiftgymError('Make the environment with render_mode="rgb_array" to render it.')
+        if isinstance(ids, int | np.integer):
+            return self._render_one(int(ids))
+        return tuple(
+            self._render_one(row) for row in (range(self.num_envs) if ids is None else ids)
+        )
+
+    def _render_one(self, row: int) -> Any:
+        if self._picture is None:
+            self._picture = Picture(self._batch.get_model(row), **self._render_options)
+        picture = self._picture
+        self._batch.get_model(row, picture.model)
+        self._batch.get_data(row, picture.data)
+        return picture.render(self.render_mode)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Free the renderer; the threads end with the environment."""
+        if self._picture is not None:
+            self._picture.close()
+            self._picture = None
+
+
+def _autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
+    """Accept ``next_step`` as well as Gymnasium's own spelling, ``NextStep``."""
+    if isinstance(mode, AutoresetMode):
+        return mode
+    modes = {entry.name.lower(): entry for entry in AutoresetMode}
+    modes |= {entry.value: entry for entry in AutoresetMode}
+    if mode not in modes:
+        raise ShiftgymError(f"Unknown autoreset_mode {mode!r}. {nearest(str(mode), modes)}")
+    return modes[mode]
+
+
+def _reset_mask(options: dict[str, Any] | None, count: int) -> Array:
+    """Give the sub-environments to reset, (N,) bool, from reset's options."""
+    mask = (options or {}).get("reset_mask")
+    if mask is None:
+        return np.ones(count, dtype=bool)
+    if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (count,):
+        raise ShiftgymError(f"options['reset_mask'] must be a bool array of shape ({count},).")
+    if not mask.any():
+        raise ShiftgymError("options['reset_mask'] selects no sub-environment.")
+    return mask
+
+
+def _infos(details: dict[str, Array], mask: Array) -> dict[str, Any]:
+    """Give infos as Gymnasium's vector environments do: values, and where they are valid."""
+    infos: dict[str, Any] = {}
+    for name, values in details.items():
+        infos[name] = np.where(mask, values, np.zeros_like(values))
+        infos[f"_{name}"] = mask.copy()
+    return infos
+
+
+def _differing(models: Sequence[mujoco.MjModel]) -> dict[str, list[Array]]:
+    """Give the model fields that differ between models, one array per model."""
+    if all(model is models[0] for model in models):
+        return {}
+    found = {}
+    for name in MODEL_FIELDS:
+        values = [_model_field(model, name) for model in models]
+        if any(not np.array_equal(values[0], value) for value in values[1:]):
+            found[name] = values
+    return found
+
+
+def _model_field(model: mujoco.MjModel, name: str) -> Array:
+    holder, _, attribute = name.rpartition(".")
+    return np.asarray(getattr(model.opt if holder else model, attribute))

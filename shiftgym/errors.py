@@ -1,0 +1,39 @@
+"""Errors that name the mistake and the nearest valid choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ShiftgymError(ValueError):
+    """Report something the user can put right; the message says how."""
+
+
+class DomainError(ShiftgymError):
+    """Report an unknown robot, shift, level or element, or an edit that cannot be made."""
+
+
+class ActionError(ShiftgymError):
+    """Report an action of the wrong shape, or one that is not finite."""
+
+
+class RenderError(ShiftgymError):
+    """Report that no picture can be made on this machine, and what to install or set."""
+
+
+def nearest(wrong: str, valid: Iterable[str]) -> str:
+    """Say which valid choice is nearest to a wrong one, and list the others.
+
+    Args:
+        wrong: what the user gave.
+        valid: every accepted spelling.
+
+    Returns:
+        A sentence such as ``"Did you mean 'hopper'? Valid choices: ant, hopper."``
+    """
+    choices = sorted(set(valid))
+    close = get_close_matches(wrong, choices, n=1, cutoff=0.4)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    listed = ", ".join(choices[:40]) + (", ..." if len(choices) > 40 else "")
+    return f"{hint}Valid choices: {listed or 'none'}."
