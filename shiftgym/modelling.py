@@ -49,18 +49,10 @@ def build_spec(domain: Domain) -> mujoco.MjSpec:
     return spec
 
 
-def changes(domain: Domain) -> list[Change]:
-    """List what a domain changes, element by element, from what to what."""
-    spec = mujoco.MjSpec.from_file(str(asset_path(domain.robot)))
-    for edit in base_edits(domain.robot):
-        _apply(spec, edit, domain)
-    merged: dict[tuple[str, str, str], Change] = {}
-    for edit in domain.edits:
-        for change in _apply(spec, edit, domain):
-            key = (change.kind, change.name, change.attribute)
-            before = merged[key].before if key in merged else change.before
-            merged[key] = Change(*key, before, change.after)
-    return list(merged.values())
+def changes(domain: Domain) -> list[tuple[Edit, list[Change]]]:
+    """List what a domain changes: each edit, with every value it changes from what to what."""
+    spec = build_spec(Domain(domain.robot))
+    return [(edit, _apply(spec, edit, domain)) for edit in domain.edits]
 
 
 def build_model(domain: Domain, physics: str = "mujoco210") -> mujoco.MjModel:
@@ -149,13 +141,18 @@ def _elements(spec: mujoco.MjSpec, kind: str) -> list[Any]:
     return list(getattr(spec, {"body": "bodies"}.get(kind, kind + "s")))
 
 
+def _name(element: Any) -> str:
+    """Give an element's name; an actuator without one goes by the joint it moves."""
+    return element.name or getattr(element, "target", "")
+
+
 def _matches(spec: mujoco.MjSpec, edit: Edit, domain: Domain) -> Iterator[Any]:
     if edit.kind == "option":
         yield spec.option
         return
-    elements = [e for e in _elements(spec, edit.kind) if re.fullmatch(edit.name, e.name)]
+    elements = [e for e in _elements(spec, edit.kind) if re.fullmatch(edit.name, _name(e))]
     if not elements:
-        names = [e.name for e in _elements(spec, edit.kind) if e.name]
+        names = [_name(e) for e in _elements(spec, edit.kind) if _name(e)]
         raise DomainError(
             f"{domain.slug}: no {edit.kind} of the {domain.robot} matches {edit.name!r}. "
             f"{nearest(edit.name, names)}"
@@ -169,7 +166,8 @@ def _apply(spec: mujoco.MjSpec, edit: Edit, domain: Domain) -> list[Change]:
     for element in _matches(spec, edit, domain):
         if edit.attribute == "ipos" and not element.explicitinertial:
             raise DomainError(
-                f"{domain.slug}: {element.name}'s centre of mass follows from its geoms; edit those."
+                f"{domain.slug}: the centre of mass of {element.name} follows from its geoms; "
+                "edit those."
             )
         before = np.atleast_1d(np.array(getattr(element, edit.attribute), dtype=float))
         after = _edited(before, edit, domain)
@@ -177,7 +175,7 @@ def _apply(spec: mujoco.MjSpec, edit: Edit, domain: Domain) -> list[Change]:
             _place(element, np.zeros(3), [1.0, 0, 0, 0])
         scalar = np.ndim(getattr(element, edit.attribute)) == 0
         setattr(element, edit.attribute, float(after[0]) if scalar else after)
-        name = getattr(element, "name", "") if edit.kind != "option" else ""
+        name = "" if edit.kind == "option" else _name(element)
         done.append(Change(edit.kind, name, edit.attribute, tuple(before), tuple(after)))
     return done
 
@@ -199,6 +197,8 @@ def _edited(before: np.ndarray, edit: Edit, domain: Domain) -> np.ndarray:
         after[: len(edit.of)] = edit.of
     factors = np.ones_like(after)
     index = range(len(after)) if edit.index is None else edit.index
-    for i, scale in zip(index, edit.scale * len(after) if len(edit.scale) == 1 else edit.scale):
-        factors[i] = scale
+    scales = edit.scale * len(index) if len(edit.scale) == 1 else edit.scale
+    if len(scales) > len(index):
+        raise DomainError(f"{domain.slug}: {edit.target} has {len(index)} components to scale.")
+    factors[list(index)[: len(scales)]] = scales
     return after * factors

@@ -59,4 +59,5 @@ def make_vec(
         robots = sorted({entry.robot for entry in found})
         raise DomainError(f"One vector environment holds one robot, got {', '.join(robots)}.")
     source = domain(found[0].robot)
-    return gym.make_vec(source.env_id, num_envs=num_envs, **({"shift": shift} | kwargs))
+    options: dict[str, Any] = {"shift": shift} | kwargs
+    return gym.make_vec(source.env_id, num_envs=num_envs, **options)

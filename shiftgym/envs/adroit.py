@@ -48,13 +48,18 @@ class PenTask(Hand):
     """
 
     own_model_fields: ClassVar[tuple[str, ...]] = ("body_quat",)
-    dropped_height = 0.075  # metres
+    ends: ClassVar = (
+        "site:object_top",
+        "site:object_bottom",
+        "site:target_top",
+        "site:target_bottom",
+    )
+    dropped_height: ClassVar = 0.075  # metres
 
     def _pen(self, sims: Sims) -> tuple[Array, Array, Array, Array]:
         """Give pen position, target position, pen direction and target direction, each (N, 3)."""
-        pen, goal, top, bottom, goal_top, goal_bottom = sims.ids("body:Object", "site:eps_ball", "site:object_top", "site:object_bottom",
-            "site:target_top", "site:target_bottom",
-        )  # fmt: skip
+        pen, goal = sims.ids("body:Object", "site:eps_ball")
+        top, bottom, goal_top, goal_bottom = sims.ids(*self.ends)
         site = sims.site_xpos
         pen_length, goal_length = sims.memory["pen_length"], sims.memory["goal_length"]
         direction = (site[:, top] - site[:, bottom]) / pen_length[:, None]
@@ -97,9 +102,7 @@ class PenTask(Hand):
         """Measure pen and target once per episode, to turn end points into unit vectors."""
         if started is None:
             return
-        top, bottom, goal_top, goal_bottom = sims.ids("site:object_top", "site:object_bottom", "site:target_top",
-            "site:target_bottom",
-        )  # fmt: skip
+        top, bottom, goal_top, goal_bottom = sims.ids(*self.ends)
         site = sims.site_xpos[started]
         sims.memory["pen_length"][started] = _norm(site[:, top] - site[:, bottom])
         sims.memory["goal_length"][started] = _norm(site[:, goal_top] - site[:, goal_bottom])
@@ -124,7 +127,8 @@ class DoorTask(Hand):
     """
 
     own_model_fields: ClassVar[tuple[str, ...]] = ("body_pos",)
-    reach_low, reach_high = (-0.3, 0.25, 0.252), (-0.2, 0.35, 0.35)  # frame position, metres
+    frame_low: ClassVar = (-0.3, 0.25, 0.252)  # where the door frame may stand, metres
+    frame_high: ClassVar = (-0.2, 0.35, 0.35)
 
     def _hinge(self, sims: Sims) -> Array:
         """Give the door's angle in radians, (N,)."""
@@ -160,7 +164,7 @@ class DoorTask(Hand):
     def reset(self, sims: Sims, row: int, rng: np.random.Generator) -> None:
         """Draw where the door stands."""
         (frame,) = sims.ids("body:frame")
-        for axis, (low, high) in enumerate(zip(self.reach_low, self.reach_high, strict=True)):
+        for axis, (low, high) in enumerate(zip(self.frame_low, self.frame_high, strict=True)):
             sims.body_pos[row, frame, axis] = rng.uniform(low, high)
 
     def remember(self, sims: Sims, started: Array | None) -> None:
@@ -168,8 +172,12 @@ class DoorTask(Hand):
 
 
 ADROIT: dict[str, Task] = {
-    "pen": PenTask(frame_skip=5, fps=100, horizon=200, observation_size=45,
-                   camera={"distance": 1.0, "azimuth": -45.0, "elevation": -25.0,
-                           "lookat": (0.0, -0.15, 0.2)}),
-    "door": DoorTask(frame_skip=5, fps=100, horizon=200, observation_size=39, camera={"distance": 1.5, "azimuth": 90.0}),
+    "pen": PenTask(
+        frame_skip=5, fps=100, horizon=200, observation_size=45,
+        camera={"distance": 0.7, "azimuth": -45.0, "elevation": -30.0, "lookat": (0.0, -0.15, 0.2)},
+    ),
+    "door": DoorTask(
+        frame_skip=5, fps=100, horizon=200, observation_size=39,
+        camera={"distance": 1.5, "azimuth": 90.0},
+    ),
 }  # fmt: skip

@@ -130,7 +130,7 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
         if not self._started and len(rows) < self.num_envs:
             raise ShiftgymError("The first reset starts every sub-environment: omit reset_mask.")
         self._started = True
-        for row in rows:
+        for row in rows.tolist():
             wanted = None if seeds is None else seeds[row]
             if wanted is not None or self._rngs[row] is None:
                 self._rngs[row], self._seeds[row] = seeding.np_random(wanted)
@@ -219,10 +219,10 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
     def _restart(self, rows: Array) -> None:
         """Start new episodes in some rows."""
         self._batch.reset(ids=rows, stage=mujoco.mjtStage.mjSTAGE_NONE)
-        for row in rows:
+        for row in rows.tolist():
             rng = self._rngs[row]
             assert rng is not None
-            self.task.reset(self.sims, int(row), rng)
+            self.task.reset(self.sims, row, rng)
         self._batch.forward(ids=rows)
         self.task.remember(self.sims, rows)
         self._elapsed[rows] = 0

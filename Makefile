@@ -1,0 +1,47 @@
+# Two commands do everything: make quickstart, make test.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
+  "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# Without an NVIDIA GPU a fixed torch spares machines that keep its CPU build the CUDA packages.
+TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo torch==2.13.0)
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= auto
+
+.PHONY: quickstart test check docs gallery bench clean
+
+quickstart: $(VENV)/installed
+	@mkdir -p quickstart
+	$(BIN)/shiftgym envs
+	$(BIN)/python examples/step.py
+	$(BIN)/shiftgym render ShiftHopper-morph-v0 --compare --out quickstart/hopper-morph.png
+	@echo "Done. Open quickstart/hopper-morph.png; then: . $(BIN)/activate && shiftgym --help"
+
+test: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -n $(JOBS) --durations 8
+
+check: $(VENV)/installed
+	$(BIN)/pyright
+
+docs: $(VENV)/installed
+	$(BIN)/python -m pip install -q -e ".[docs]" -c constraints.txt
+	$(BIN)/python -m sphinx -W -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+gallery: $(VENV)/installed
+	$(BIN)/python docs/make_gallery.py
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/envs.py --out docs/data/env_benchmarks.json --page docs/benchmarks.md
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "shiftgym needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install -q $(TORCH)
+	$(BIN)/python -m pip install -q -e ".[agents]" --group dev -c constraints.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) quickstart

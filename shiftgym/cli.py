@@ -1,0 +1,78 @@
+"""The ``shiftgym`` command: a table of commands, each a function in a module of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import tyro
+
+from shiftgym.errors import DomainError, ShiftgymError, nearest
+
+# name -> (function that tyro turns into a command line, what it does)
+COMMANDS = {
+    "envs": ("shiftgym.commands.envs:envs", "list the domains and what each one changes"),
+    "render": ("shiftgym.commands.render:render", "make a picture or a video of a domain"),
+    "fidelity": ("shiftgym_tools.fidelity:fidelity", "replay published transition files"),
+}
+OK, FAILED, BAD_USAGE = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; ``sys.argv[1:]`` by default.
+
+    Returns:
+        0, 1 (it failed) or 2 (bad usage).
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return OK
+    if arguments[0] == "--version":
+        from shiftgym import __version__
+
+        print(f"shiftgym {__version__}")
+        return OK
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"shiftgym: unknown command {name!r}. {nearest(name, COMMANDS)}", file=sys.stderr)
+        return BAD_USAGE
+    try:
+        module, _, function = COMMANDS[name][0].partition(":")
+        command = getattr(import_module(module), function)
+        flags = (tyro.conf.FlagCreatePairsOff,)
+        tyro.cli(command, prog=f"shiftgym {name}", args=rest, config=flags)
+    except ShiftgymError as error:
+        print(f"shiftgym {name}: {error}", file=sys.stderr)
+        return BAD_USAGE if isinstance(error, DomainError) else FAILED
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "ot", "safetensors", "matplotlib", "tensorboard"):
+            raise
+        print(
+            f"shiftgym {name}: needs {error.name}: pip install 'shiftgym[agents]'", file=sys.stderr
+        )
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"shiftgym {name}: interrupted", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stderr.close()
+    except SystemExit as leaving:  # tyro's own exit: --help, or arguments it cannot read
+        return leaving.code if isinstance(leaving.code, int) else BAD_USAGE
+    return OK
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: shiftgym COMMAND [options]      shiftgym COMMAND --help explains one", "", *lines]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

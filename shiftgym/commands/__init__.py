@@ -1,0 +1,1 @@
+"""The commands of the core package; one function each."""

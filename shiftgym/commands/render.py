@@ -1,0 +1,60 @@
+"""``shiftgym render``: a picture or a video of a domain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from shiftgym.domains import domain
+from shiftgym.errors import ShiftgymError
+from shiftgym.rendering import prefer_headless
+
+
+def render(
+    name: Annotated[str, tyro.conf.Positional],
+    out: Path | None = None,
+    compare: bool = False,
+    policy: Literal["random", "zero"] = "random",
+    steps: int = 200,
+    every: int = 4,
+    seed: int = 0,
+    width: int = 480,
+    height: int = 480,
+) -> None:
+    """Make a picture of a domain, or a video if --out ends in .gif or .mp4.
+
+    With --compare the unshifted robot stands beside it, in the view that shows the shift best:
+    at rest for another body, at both joint limits for another range of motion, and after the
+    same actions for gravity and friction. Without a display MUJOCO_GL=egl is chosen for you.
+
+    Example: shiftgym render ShiftHopper-morph-v0 --out hopper.png --compare
+
+    Args:
+        name: A slug or id: hopper-morph, ShiftHopper-morph-v0, hopper-friction-x0p37, or
+            FILE.toml:slug for a domain of your own.
+        out: Where to write: .png, .jpg, .gif or .mp4; <slug>.png by default.
+        compare: Show the unshifted robot beside it.
+        policy: What acts in a video.
+        steps: Environment steps in a video.
+        every: Environment steps from one frame of a video to the next.
+        seed: Seed of the video's episodes.
+        width: Pixels (of one robot).
+        height: Pixels.
+    """
+    prefer_headless()
+    from shiftgym import pictures
+
+    shown = domain(name)
+    path = out or Path(f"{shown.slug}.png")
+    if not path.parent.is_dir():
+        raise ShiftgymError(f"There is no folder {path.parent}; make it first.")
+    if path.suffix in pictures.VIDEO_SUFFIXES:
+        domains = [domain(shown.robot), shown] if compare else [shown]
+        pictures.write_film(path, domains, policy, steps, every, seed, width, height)
+    elif compare:
+        pictures.write_image(path, pictures.side_by_side(shown, width, height))
+    else:
+        pictures.write_image(path, pictures.portrait(shown, "rest", width, height))
+    print(f"Wrote {path} ({shown.slug}). Next: shiftgym envs --robot {shown.robot}")
