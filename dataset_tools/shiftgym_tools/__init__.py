@@ -1,0 +1,1 @@
+"""Make the data of shiftgym: train behaviour policies, collect, import, verify, publish."""

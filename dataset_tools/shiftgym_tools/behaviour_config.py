@@ -1,0 +1,97 @@
+"""Configure the training of behaviour policies: which domains, how long, with what learner."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shiftgym_tools.sac import Backend, SACConfig
+
+SHIFTS = ("kinematic", "morph", "friction-x0p1", "friction-x0p5", "friction-x2", "friction-x5")
+SHIFTS = (*SHIFTS, "gravity-x0p5")
+FREE = ("updates", "out", "threads", "checkpoint_minutes", "backend", "progress")
+
+
+@dataclass(frozen=True)
+class BehaviourConfig:
+    """Train one agent per domain of a robot with SAC; run the same command again to resume."""
+
+    robot: str = "hopper"
+    """Robot whose domains are trained: hopper, walker2d, halfcheetah or ant."""
+    out: Path = Path("runs/behaviours/hopper")
+    """Folder of checkpoints, snapshots and curves; a checkpoint found there is resumed."""
+    domains: tuple[str, ...] = ()
+    """Domain slugs, one agent each; empty for the robot itself and its seven standard shifts."""
+    updates: int = 300_000
+    """Gradient updates per agent; may be raised when resuming."""
+    seed: int = 0
+    """Agent k draws everything from seed + k; environments from 1000 (seed + 1) on."""
+    sac: SACConfig = field(default_factory=SACConfig)
+    """Hyperparameters of the learner."""
+    steps_per_update: float = 4.0
+    """Environment steps per agent per gradient update; 1 (D4RL) where updates cost nothing."""
+    envs_per_agent: int = 8
+    """Sub-environments that each agent steps in parallel."""
+    updates_per_block: int = 32
+    """Updates between two rounds of environment steps."""
+    random_steps: int = 5_000
+    """Environment steps per agent with uniform actions before the first update."""
+    capacity: int = 400_000
+    """Transitions per agent that the replay samples from (1,000,000 is usual on a GPU)."""
+    evaluate_every: int = 10_000
+    """Updates between evaluations; each also writes a snapshot of every policy."""
+    evaluation_episodes: int = 3
+    """Deterministic episodes per domain and evaluation."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints."""
+    warm_start: Path | None = None
+    """Policy file, or another run's folder (critics and temperature too), to start agents from."""
+    device: str = "cpu"
+    """Where the learner runs: cpu or cuda."""
+    backend: Backend = "auto"
+    """Learner: auto, eager (the reference), native (C++, CPU) or graph (CUDA graph, GPU)."""
+    threads: int = 2
+    """CPU threads for updates and simulation; does not change results of the native backend."""
+    progress: bool = True
+    """Show a progress bar with each domain's training return."""
+
+    @property
+    def slugs(self) -> tuple[str, ...]:
+        """List the domains that are trained, one agent each."""
+        return self.domains or (self.robot, *(f"{self.robot}-{shift}" for shift in SHIFTS))
+
+    @property
+    def rounds(self) -> int:
+        """Count the vector-environment steps per block."""
+        rounds = self.updates_per_block * self.steps_per_update / self.envs_per_agent
+        if rounds != int(rounds) or rounds < 1:
+            raise ValueError(
+                f"updates_per_block * steps_per_update / envs_per_agent must be a whole number, "
+                f"not {rounds:g}: change updates_per_block ({self.updates_per_block}) or "
+                f"envs_per_agent ({self.envs_per_agent})"
+            )
+        return int(rounds)
+
+
+def plain(config: BehaviourConfig) -> dict[str, Any]:
+    """Return the configuration as JSON-able values."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+def require_same(config: BehaviourConfig, stored: dict[str, Any]) -> None:
+    """Refuse to resume a run of another configuration (`stored` is its config.json).
+
+    Raises:
+        ValueError: Something other than the names in `FREE` differs; the message lists it.
+    """
+    ours, theirs = plain(config), stored["config"]
+    differ = [k for k in ours if k not in FREE and ours[k] != theirs.get(k)]
+    if differ:
+        lines = [f"  {key}: {theirs.get(key)} there, {ours[key]} now" for key in differ]
+        raise ValueError(
+            "\n".join([f"{config.out} holds a run of another configuration:", *lines])
+            + "\nUse the same values to resume it, or another --out to start afresh."
+        )

@@ -1,0 +1,313 @@
+"""Train behaviour policies: one soft actor-critic agent per domain, all of a robot in lockstep.
+
+    runs/behaviours/hopper/
+      config.json  state.json  checkpoint-*.safetensors  replay.f32    to go on after any kill
+      curves.csv  curves.png                                           evaluations, training returns
+      snapshots/<domain>-<updates>.safetensors                         policies (see snapshots.py)
+
+The loop alternates a few vector-environment steps with a block of updates. Everything random comes
+from generators saved in the checkpoint, and everything else is deterministic: a run killed at any
+moment and started again by the same command ends with the same parameters as one never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from tqdm import tqdm
+
+import shiftgym
+from shiftgym_tools.behaviour_config import BehaviourConfig, plain, require_same
+from shiftgym_tools.curves import Curves, draw_curves
+from shiftgym_tools.replay_buffer import Replay
+from shiftgym_tools.sac import METRICS, SAC
+from shiftgym_tools.snapshots import (
+    provenance,
+    read_checkpoint,
+    read_policy,
+    write_arrays,
+    write_checkpoint,
+    write_json,
+)
+
+MARGIN = 65_536  # replay rows per agent that fit between two checkpoints
+
+
+class Trainer:
+    """Own the environments, agents and replay of one run folder, from a checkpoint or afresh."""
+
+    def __init__(self, config: BehaviourConfig) -> None:
+        self.config = config
+        self.slugs = config.slugs
+        self.rounds = config.rounds
+        self.agents, self.copies = len(self.slugs), config.envs_per_agent
+        names = [slug for slug in self.slugs for _ in range(self.copies)]
+        self.envs: Any = shiftgym.make_vec(
+            names, autoreset_mode="disabled", num_threads=config.threads
+        )
+        self.tests: Any = shiftgym.make_vec(
+            [slug for slug in self.slugs for _ in range(config.evaluation_episodes)],
+            num_threads=config.threads,
+        )
+        self.obs_size = self.envs.single_observation_space.shape[0]
+        self.act_size = self.envs.single_action_space.shape[0]
+        torch.set_num_threads(config.threads)
+        seeds = [config.seed + run for run in range(self.agents)]
+        self.sac = SAC(
+            self.obs_size,
+            self.act_size,
+            config.sac,
+            seeds,
+            device=config.device,
+            backend=config.backend,
+            threads=config.threads,
+        )
+        self.provenance = provenance()
+        (config.out / "snapshots").mkdir(parents=True, exist_ok=True)
+        self.recent: list[deque[float]] = [deque(maxlen=20) for _ in self.slugs]
+        self.running = np.zeros(self.agents * self.copies)
+        self.steps, self.seconds = 0, 0.0
+        found = read_checkpoint(config.out)
+        self.replay = self._open_replay(found[1]["written"] if found else 0, fresh=not found)
+        if found:
+            self._restore(*found)
+        else:
+            self._begin()
+        self.curves = Curves(config.out / "curves.csv", self.sac.updates if found else -1)
+        if not found:
+            self.evaluate()
+            self.checkpoint()
+
+    # --- starting and stopping --------------------------------------------------------------------
+
+    def _open_replay(self, written: int, fresh: bool) -> Replay:
+        path = self.config.out / "replay.f32"
+        if fresh:
+            path.unlink(missing_ok=True)
+        row = 2 * self.obs_size + self.act_size + 2
+        return Replay(
+            path, self.agents, row, self.config.capacity, MARGIN, self.config.device, written
+        )
+
+    def _begin(self) -> None:
+        start = 1000 * (self.config.seed + 1)
+        self.obs, _ = self.envs.reset(seed=start)
+        if self.config.warm_start:
+            warm_start(self.sac, self.config.warm_start, self.slugs)
+        content = {"config": plain(self.config), "domains": self.slugs}
+        write_json(self.config.out / "config.json", content | {"provenance": self.provenance})
+
+    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        require_same(self.config, json.loads((self.config.out / "config.json").read_text()))
+        part = _part(arrays, "sac.")
+        self.sac.load({name: torch.from_numpy(array.copy()) for name, array in part.items()})
+        self.envs.reset(seed=0)
+        self.envs.set_state(_part(arrays, "env."))
+        self.obs, self.running = arrays["obs"].copy(), arrays["running"].copy()
+        self.steps, self.seconds = state["steps"], state["seconds"]
+        for own, values in zip(self.recent, state["recent"], strict=True):
+            own.extend(values)
+
+    def checkpoint(self) -> None:
+        """Write everything that resuming needs; the previous checkpoint lasts until it is whole."""
+        written = self.replay.flush()
+        arrays = {f"sac.{name}": tensor.numpy() for name, tensor in self.sac.save().items()}
+        arrays |= {f"env.{name}": np.asarray(a) for name, a in self.envs.get_state().items()}
+        state = {"updates": self.sac.updates, "steps": self.steps, "written": written}
+        state |= {"seconds": self.seconds, "recent": [list(own) for own in self.recent]}
+        write_checkpoint(
+            self.config.out, arrays | {"obs": self.obs, "running": self.running}, state
+        )
+        self.replay.commit(written)
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    def collect(self, random: bool) -> None:
+        """Step every sub-environment `rounds` times and store the transitions."""
+        shape = (self.rounds, self.copies, self.act_size)
+        noise = self.sac.draw_uniform(*shape) if random else self.sac.draw(*shape)
+        for i in range(self.rounds):
+            obs = self.obs.reshape(self.agents, self.copies, -1)
+            actions = noise[:, i].cpu().numpy() if random else self.sac.act(obs, noise[:, i])
+            flat = actions.reshape(self.agents * self.copies, -1)
+            after, reward, terminated, truncated, _ = self.envs.step(flat)
+            ends = np.stack([reward, terminated], 1)
+            rows = np.concatenate([self.obs, flat, after, ends], 1, dtype=np.float32)
+            self.replay.add(rows.reshape(self.agents, self.copies, -1))
+            self.running += reward
+            done = terminated | truncated
+            for k in np.flatnonzero(done):
+                self.recent[k // self.copies].append(float(self.running[k]))
+            if done.any():
+                self.running[done] = 0
+                after, _ = self.envs.reset(options={"reset_mask": done})
+            self.obs = after
+            self.steps += self.copies
+
+    def run(self) -> bool:
+        """Train to the configured number of updates; return False when interrupted before it."""
+        config, stop = self.config, _StopRequest()
+        last_save = last_time = time.monotonic()
+        look = {"unit": "upd", "smoothing": 0.05, "dynamic_ncols": True, "mininterval": 2}
+        start = self.sac.updates
+        bar = tqdm(total=config.updates, initial=start, disable=not config.progress, **look)
+        with stop, bar:
+            while self.sac.updates < config.updates and not stop.requested:
+                self.collect(random=self.steps < config.random_steps)
+                before = self.sac.updates
+                if self.steps >= config.random_steps:
+                    self.sac.train(self.replay, config.updates_per_block)
+                    self._require_finite()
+                now = time.monotonic()
+                self.seconds, last_time = self.seconds + now - last_time, now
+                due = self.sac.updates // config.evaluate_every > before // config.evaluate_every
+                if due:
+                    self.evaluate()
+                room = self.replay.room >= self.rounds * self.copies
+                if now - last_save > 60 * config.checkpoint_minutes or not room:
+                    self.checkpoint()
+                    last_save = time.monotonic()
+                if config.progress:
+                    bar.set_postfix_str(self._returns(), refresh=False)
+                    bar.update(self.sac.updates - before)
+        self.checkpoint()
+        draw_curves(config.out / "curves.csv", config.out / "curves.png")
+        return not stop.requested
+
+    def evaluate(self) -> None:
+        """Measure and save every agent's deterministic policy in its own domain."""
+        count = self.config.evaluation_episodes
+        obs, _ = self.tests.reset(seed=100_000 + self.config.seed)
+        total = np.zeros(self.agents * count)
+        length, alive = np.zeros_like(total), np.ones(len(total), bool)
+        while alive.any():
+            actions = self.sac.act(obs.reshape(self.agents, count, -1))
+            step = self.tests.step(actions.reshape(len(total), -1))
+            obs, reward, terminated, truncated, _ = step
+            total += reward * alive
+            length += alive
+            alive &= ~(terminated | truncated)
+        total, length = total.reshape(self.agents, count), length.reshape(self.agents, count)
+        metrics = self.sac.state["metrics"].cpu().numpy()
+        rows: list[dict[str, object]] = []
+        for k, slug in enumerate(self.slugs):
+            own = float(np.mean(self.recent[k])) if self.recent[k] else float("nan")
+            row: dict[str, object] = {"step": self.steps, "updates": self.sac.updates}
+            row |= {"domain": slug, "return_mean": round(float(total[k].mean()), 3)}
+            row |= {"return_std": round(float(total[k].std()), 3), "length": length[k].mean()}
+            row |= {"train_return": round(own, 3), "seconds": round(self.seconds, 1)}
+            row |= {name: f"{value:.5g}" for name, value in zip(METRICS, metrics[k], strict=True)}
+            rows.append(row)
+            about = {name: str(value) for name, value in row.items()} | self.provenance
+            about |= {"robot": self.config.robot, "seed": str(self.config.seed + k)}
+            about |= {"kind": "sac", "layout": "relu MLP W0 b0 W1 b1 W2 b2, x @ W + b"}
+            name = f"{slug}-{self.sac.updates:08d}.safetensors"
+            write_arrays(self.config.out / "snapshots" / name, self.sac.actor_arrays(k), about)
+        self.curves.add(rows)
+
+    def _returns(self) -> str:
+        """Show each domain's mean training return, shortly."""
+        start = len(self.config.robot) + 1
+        means = [f"{np.mean(own):.0f}" if own else "-" for own in self.recent]
+        pairs = zip(self.slugs, means, strict=True)
+        return " ".join(f"{slug[start:] or 'source'}={mean}" for slug, mean in pairs)
+
+    def _require_finite(self) -> None:
+        bad = [self.slugs[run] for run in self.sac.diverged()]
+        if bad:
+            raise FloatingPointError(
+                f"training diverged (NaN or inf) in {', '.join(bad)} after {self.sac.updates} "
+                f"updates; the last checkpoint in {self.config.out} is from before: start afresh "
+                "with a smaller --sac.learning-rate, or without these domains"
+            )
+
+
+class _StopRequest:
+    """Turn Ctrl-C and SIGTERM into a request to stop at the next block; a second Ctrl-C is hard."""
+
+    requested = False
+
+    def __enter__(self) -> _StopRequest:
+        self._old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        for number in self._old:
+            signal.signal(number, self._ask)
+        return self
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+def warm_start(sac: SAC, path: Path, slugs: tuple[str, ...]) -> None:
+    """Start every agent from a policy file, or from another run's folder.
+
+    From a folder, each domain takes the agent of the same domain, else the folder's first one.
+
+    Raises:
+        ValueError: Nothing to start from at `path`, or networks of another shape.
+    """
+    if path.is_dir():
+        found = read_checkpoint(path)
+        if found is None:
+            raise ValueError(f"{path} holds no checkpoint to warm-start from")
+        theirs = json.loads((path / "config.json").read_text())["domains"]
+        rows = [theirs.index(slug) if slug in theirs else 0 for slug in slugs]
+        names = ("actors", "critics", "targets", "log_alphas")
+        values = {name: torch.from_numpy(found[0][f"sac.{name}"])[rows] for name in names}
+    else:
+        arrays, _ = read_policy(path)
+        flat = np.concatenate([arrays[f"{kind}{i}"].ravel() for i in range(3) for kind in "Wb"])
+        values = {"actors": torch.from_numpy(flat).expand(len(slugs), -1)}
+    for name, value in values.items():
+        if value.shape != sac.state[name].shape:
+            raise ValueError(
+                f"{path} has {name} of shape {tuple(value.shape)}, this run needs "
+                f"{tuple(sac.state[name].shape)}: same robot and --sac.width?"
+            )
+        sac.state[name].copy_(value)
+
+
+def train_behaviours(config: BehaviourConfig) -> Path:
+    """Train (or go on training) one agent per domain and return the run's folder.
+
+    Raises:
+        ValueError: The folder holds a run of another configuration; the message lists what differs.
+        FloatingPointError: An agent diverged; the message names its domain.
+    """
+    trainer = Trainer(config)
+    try:
+        finished = trainer.run()
+    finally:
+        trainer.envs.close()
+        trainer.tests.close()
+    print(f"{trainer.sac.updates} updates of {len(trainer.slugs)} agents in {config.out}")
+    print(f"curves: {config.out / 'curves.png'}; policies: {config.out / 'snapshots'}")
+    if not finished:
+        print("interrupted: the same command goes on from here")
+    return config.out
+
+
+def main(args: list[str] | None = None) -> None:
+    """Parse the command line and train."""
+    train_behaviours(tyro.cli(BehaviourConfig, args=args))
+
+
+def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Keep each agent's transitions in one ring of rows, on disk and where the learner runs.
+
+One float32 row per transition, so that a batch is one gather:
+
+    | observation (O) | action (A) | next observation (O) | reward | terminated |   D = 2O + A + 2
+
+The ring has `capacity + margin` slots per agent; only the last `capacity` rows are sampled. A
+checkpoint stores nothing but the number of rows written: rows written after it go to slots outside
+the window it sees, as long as there are at most `margin` of them. So a process killed at any moment
+resumes with exactly the rows it had, however large the ring, and a checkpoint costs no copying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Replay:
+    """Map a ring of transitions from a file; on a GPU hold a copy of it on the device.
+
+    Args:
+        path: File of raw float32 `(R, capacity + margin, D)`; created if absent.
+        runs: Number of agents `R`.
+        row: Floats per row, `2 * obs + act + 2`.
+        capacity: Rows per agent that sampling sees.
+        margin: Rows per agent that may be written between two checkpoints.
+        device: Where `rows` lives.
+        written: Rows per agent that the last checkpoint counted; 0 for a new ring.
+
+    Raises:
+        ValueError: The file's size is not that of this ring.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        runs: int,
+        row: int,
+        capacity: int,
+        margin: int,
+        device: torch.device | str = "cpu",
+        written: int = 0,
+    ) -> None:
+        shape = (runs, capacity + margin, row)
+        size = 4 * int(np.prod(shape))
+        if path.exists() and path.stat().st_size != size:
+            raise ValueError(f"{path} has {path.stat().st_size} bytes, expected {size} for {shape}")
+        mode = "r+" if path.exists() else "w+"
+        self.file = np.memmap(path, np.float32, mode, shape=shape)
+        self.capacity, self.margin = capacity, margin
+        self.written = self.committed = written
+        self.rows: Tensor = torch.from_numpy(self.file).to(device)
+        self._first = torch.arange(runs, device=device)[:, None]
+
+    @property
+    def size(self) -> int:
+        """Count the rows per agent that sampling sees."""
+        return min(self.written, self.capacity)
+
+    @property
+    def room(self) -> int:
+        """Count the rows per agent that may still be written before the next checkpoint."""
+        return self.margin - (self.written - self.committed)
+
+    def add(self, rows: np.ndarray) -> None:
+        """Write `k` rows per agent, `(R, k, D)`.
+
+        Raises:
+            RuntimeError: More rows than `room`: call `commit` with a checkpoint first.
+        """
+        count = rows.shape[1]
+        if count > self.room:
+            raise RuntimeError(f"no room for {count} rows: checkpoint first (margin {self.margin})")
+        slots = np.arange(self.written, self.written + count) % self.file.shape[1]
+        self.file[:, slots] = rows
+        if self.rows.device.type != "cpu":
+            at = torch.from_numpy(slots).to(self.rows.device)
+            self.rows[:, at] = torch.from_numpy(rows).to(self.rows.device, torch.float32)
+        self.written += count
+
+    def sample(self, generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
+        """Draw slots `(R, *shape)` uniformly from the window, one generator per agent."""
+        ages = torch.stack(
+            [torch.randint(self.size, shape, generator=g, device=g.device) for g in generators]
+        )
+        return (self.written - 1 - ages) % self.file.shape[1]
+
+    def gather(self, slots: Tensor) -> Tensor:
+        """Return the rows `(R, B, D)` at slots `(R, B)`."""
+        return self.rows[self._first, slots]
+
+    def flush(self) -> int:
+        """Write pending rows to disk and return the number of rows a checkpoint must store."""
+        self.file.flush()
+        return self.written
+
+    def commit(self, written: int) -> None:
+        """Note that a finished checkpoint counts `written` rows: older slots may be reused."""
+        self.committed = written

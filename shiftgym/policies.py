@@ -1,0 +1,134 @@
+"""Behaviour policies: small files in the package, run with numpy alone.
+
+A file is safetensors. Its arrays are one actor's layers, its metadata says of which kind it is, in
+which domain it was trained for how long with which seed, and what it earned there:
+
+    W0 (obs, H)  b0 (H,)  W1 (H, H)  b1 (H,)  W2 (H, out)  b2 (out,)
+
+    kind = sac        h = relu(..);  mean, log_std = split(h @ W2 + b2)
+                      deterministic tanh(mean); stochastic tanh(mean + exp(log_std) * normal)
+    kind = gaussian   h = tanh(..) of (obs - in_shift) / (in_scale + 1e-8)
+                      mean = (h @ W2 + b2) * out_scale + out_shift; log_std is an array (act,)
+                      deterministic mean; stochastic mean + exp(log_std) * normal; the
+                      environment clips
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from shiftgym.domains import ASSETS, domain
+from shiftgym.envs.task import Array
+from shiftgym.errors import ShiftgymError, nearest
+
+POLICIES = ASSETS / "policies"
+LAYERS = ("W0", "b0", "W1", "b1", "W2", "b2")
+GAUSSIAN = ("in_shift", "in_scale", "out_shift", "out_scale", "log_std")
+LOG_STD_RANGE = (-20.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Act as a trained agent does.
+
+    Attributes:
+        arrays: the layers, float32.
+        metadata: kind, domain, step, seed, returns and versions, all strings.
+    """
+
+    arrays: dict[str, Array] = field(repr=False)
+    metadata: dict[str, str]
+
+    def act(self, observations: Array, rng: np.random.Generator | None = None) -> Array:
+        """Choose actions.
+
+        Args:
+            observations: (N, obs) or (obs,).
+            rng: draws the noise of the stochastic policy; None for the deterministic one.
+
+        Returns:
+            Actions float32, (N, act) or (act,).
+        """
+        a = self.arrays
+        x = np.asarray(observations, dtype=np.float32)
+        if x.shape[-1] != a["W0"].shape[0]:
+            raise ShiftgymError(
+                f"This policy of {self.metadata.get('domain')} takes {a['W0'].shape[0]} numbers "
+                f"per observation, got {x.shape[-1]}."
+            )
+        if self.metadata["kind"] == "sac":
+            out = np.maximum(np.maximum(x @ a["W0"] + a["b0"], 0) @ a["W1"] + a["b1"], 0)
+            mean, log_std = np.split(out @ a["W2"] + a["b2"], 2, axis=-1)
+            log_std = np.clip(log_std, *LOG_STD_RANGE)
+            return np.tanh(mean if rng is None else mean + _noise(rng, log_std))
+        x = (x - a["in_shift"]) / (a["in_scale"] + np.float32(1e-8))
+        out = np.tanh(np.tanh(x @ a["W0"] + a["b0"]) @ a["W1"] + a["b1"])
+        mean = (out @ a["W2"] + a["b2"]) * a["out_scale"] + a["out_shift"]
+        if rng is None:
+            return mean
+        return mean + _noise(rng, np.broadcast_to(a["log_std"], mean.shape))
+
+
+def _noise(rng: np.random.Generator, log_std: Array) -> Array:
+    return np.exp(log_std) * rng.standard_normal(log_std.shape, dtype=np.float32)
+
+
+def read_policy(path: str | Path) -> Policy:
+    """Read a policy file; nothing in it is executed.
+
+    Raises:
+        ShiftgymError: no such file, or not a policy (the message says what is wrong with it).
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise ShiftgymError(f"Cannot read a policy from {path}: {error}") from None
+    needed = LAYERS + (GAUSSIAN if metadata.get("kind") == "gaussian" else ())
+    missing = [name for name in needed if name not in arrays]
+    if metadata.get("kind") not in ("sac", "gaussian") or missing:
+        raise ShiftgymError(
+            f"{path} is not a policy: kind {metadata.get('kind')}, lacks {missing}."
+        )
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ShiftgymError(f"{path} holds numbers that are not finite.")
+    return Policy(arrays, metadata)
+
+
+@cache
+def index() -> dict[str, dict[str, str]]:
+    """List the packaged policies by name, ``hopper-kinematic/expert``, with file and SHA-256."""
+    path = POLICIES / "index.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+@cache
+def load_policy(name: str) -> Policy:
+    """Load a packaged policy, or a file.
+
+    Args:
+        name: ``<domain>/<tier>`` such as ``hopper-kinematic/expert``, or a path that ends in
+            ``.safetensors``.
+
+    Raises:
+        ShiftgymError: no such policy, or a file that is not what was packaged.
+    """
+    if name.endswith(".safetensors"):
+        return read_policy(name)
+    slug, _, tier = name.partition("/")
+    known = index()
+    full = f"{domain(slug).slug}/{tier}"
+    if full not in known:
+        raise ShiftgymError(f"No packaged policy {name!r}. {nearest(name, known)}")
+    path = POLICIES / known[full]["file"]
+    if hashlib.sha256(path.read_bytes()).hexdigest() != known[full]["sha256"]:
+        raise ShiftgymError(f"{path.name} is damaged: its checksum differs. Reinstall shiftgym.")
+    return read_policy(path)
