@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from shiftgym.domains import Domain, asset_path, base_edits
 from shiftgym.edits import Edit
 from shiftgym.errors import DomainError, nearest
+from shiftgym.rendering import explain_gl
+
+with explain_gl():  # MuJoCo loads OpenGL when imported, and fails where MUJOCO_GL asks for too much
+    import mujoco
 
 PHYSICS = ("mujoco210", "installed")
 

@@ -15,7 +15,7 @@ from shiftgym.envs.state import INTEGRATION, pack_rng, unpack_rng
 from shiftgym.envs.task import Array, Sims, check_action
 from shiftgym.envs.tasks import TASKS
 from shiftgym.modelling import build_model
-from shiftgym.rendering import camera_config, explain_gl
+from shiftgym.rendering import camera_config, follow, render_with
 
 
 class ShiftEnv(MujocoEnv, EzPickle):
@@ -63,6 +63,7 @@ class ShiftEnv(MujocoEnv, EzPickle):
             default_camera_config=camera_config({**self.task.camera, **(camera or {})}),
             **render_options,
         )
+        follow(self.mujoco_renderer)
         self.action_space = self.task.action_space(self.model)
         outputs = {name: getattr(self.data, name) for name in ("qpos", "qvel", *self.task.outputs)}
         own = {name: getattr(self.model, name) for name in self.task.own_model_fields}
@@ -70,6 +71,7 @@ class ShiftEnv(MujocoEnv, EzPickle):
         self.sims = Sims(self.model, self.task, views)
         self._action_shape = (self.model.nu,)
         self._row = np.array([0])
+        self._ctrl = self.data.ctrl
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         model = build_model(self.domain, self.physics)
@@ -81,8 +83,8 @@ class ShiftEnv(MujocoEnv, EzPickle):
         """Advance one environment step of ``frame_skip`` physics steps."""
         task, sims = self.task, self.sims
         batch = check_action(action, self._action_shape)[None]
-        self.data.ctrl[:] = task.control(sims, batch)[0]
-        mujoco.mj_step(self.model, self.data, nstep=self.frame_skip)
+        self._ctrl[:] = task.control(sims, batch)
+        mujoco.mj_step(self.model, self.data, self.frame_skip)
         observation = task.observe(sims)[0]
         rewards, infos = task.reward(sims, batch)
         terminated = task.terminated(sims).item()
@@ -139,5 +141,4 @@ class ShiftEnv(MujocoEnv, EzPickle):
         Raises:
             RenderError: no OpenGL here; the message says what to set or install.
         """
-        with explain_gl():
-            return super().render()
+        return render_with(self.mujoco_renderer, self.render_mode)

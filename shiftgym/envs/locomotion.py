@@ -46,14 +46,10 @@ class Locomotion(Task):
 
     def observe(self, sims: Sims) -> Array:
         """Give positions but the hidden ones, then velocities."""
-        positions = sims.qpos.shape[1] - self.hidden
-        observation = np.empty((len(sims), self.observation_size))
-        observation[:, :positions] = sims.qpos[:, self.hidden :]
-        if self.clip is None:
-            observation[:, positions:] = sims.qvel
-        else:
-            np.clip(sims.qvel, -self.clip, self.clip, out=observation[:, positions:])
-        return observation
+        velocities = sims.qvel
+        if self.clip is not None:
+            velocities = velocities.clip(-self.clip, self.clip)
+        return np.concatenate((sims.qpos[:, self.hidden :], velocities), axis=1)
 
     def position(self, sims: Sims) -> Array:
         """Give the x that is rewarded, in metres, (N,)."""
@@ -64,7 +60,8 @@ class Locomotion(Task):
         x = self.position(sims).copy()
         velocity = (x - sims.memory["x"]) / sims.dt
         cost = self.control_cost * np.add.reduce(np.square(action), axis=-1)
-        return velocity + self.alive - cost, {"x_position": x, "x_velocity": velocity}
+        earned = velocity + self.alive if self.alive else velocity
+        return earned - cost, {"x_position": x, "x_velocity": velocity}
 
     def terminated(self, sims: Sims) -> Array:
         """End episodes that are no longer healthy."""
@@ -83,8 +80,11 @@ class Locomotion(Task):
 
     def remember(self, sims: Sims, started: Array | None) -> None:
         """Keep where each robot is, to know how far the next step takes it."""
-        rows = ... if started is None else started
-        sims.memory["x"][rows] = self.position(sims)[rows]
+        x = self.position(sims)
+        if started is None:
+            sims.memory["x"] = x.copy()
+        else:
+            sims.memory["x"][started] = x[started]
 
     def blank_memory(self, count: int) -> dict[str, Array]:
         """Remember x."""
@@ -108,14 +108,14 @@ class AntTask(Locomotion):
 
 def _hopper_healthy(sims: Sims) -> Array:
     z, angle = sims.qpos[:, 1], sims.qpos[:, 2]
-    upright = (0.7 < z) & (-0.2 < angle) & (angle < 0.2)
+    upright = (0.7 < z) & (np.abs(angle) < 0.2)
     bounded = (np.abs(sims.qpos[:, 2:]) < 100).all(axis=1) & (np.abs(sims.qvel) < 100).all(axis=1)
     return upright & bounded
 
 
 def _walker2d_healthy(sims: Sims) -> Array:
     z, angle = sims.qpos[:, 1], sims.qpos[:, 2]
-    return (0.8 < z) & (z < 2.0) & (-1.0 < angle) & (angle < 1.0)
+    return (0.8 < z) & (z < 2.0) & (np.abs(angle) < 1.0)
 
 
 def _ant_healthy(sims: Sims) -> Array:

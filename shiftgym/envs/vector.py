@@ -24,6 +24,8 @@ from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym.modelling import build_model
 from shiftgym.rendering import Picture
 
+FEW = 6  # rows that one thread restarts sooner than several
+
 Shift = str | Mapping[str, Any] | None
 
 
@@ -96,6 +98,8 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
         self.sims = Sims(model, self.task, fields)
         self.sims.qpos0 = np.stack([models[entry].qpos0 for entry in self.domains])
         self._ctrl = self._batch.bind("ctrl")
+        self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self._blank = self._batch.state.copy()  # what mj_resetData leaves, for every restart
 
         self.single_observation_space = self.task.observation_space()
         self.single_action_space = self.task.action_space(model)
@@ -123,15 +127,16 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
         Returns:
             All observations (N, observation_size), and no info.
         """
-        seeds = list(range(seed, seed + self.num_envs)) if isinstance(seed, int) else seed
-        if seeds is not None and len(seeds) != self.num_envs:
-            raise ShiftgymError(f"{len(seeds)} seeds for {self.num_envs} sub-environments.")
+        if isinstance(seed, int | np.integer):
+            seed = [int(seed) + row for row in range(self.num_envs)]
+        if seed is not None and len(seed) != self.num_envs:
+            raise ShiftgymError(f"{len(seed)} seeds for {self.num_envs} sub-environments.")
         rows = np.flatnonzero(_reset_mask(options, self.num_envs))
         if not self._started and len(rows) < self.num_envs:
             raise ShiftgymError("The first reset starts every sub-environment: omit reset_mask.")
         self._started = True
         for row in rows.tolist():
-            wanted = None if seeds is None else seeds[row]
+            wanted = None if seed is None else seed[row]
             if wanted is not None or self._rngs[row] is None:
                 self._rngs[row], self._seeds[row] = seeding.np_random(wanted)
         self._restart(rows)
@@ -218,12 +223,14 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
 
     def _restart(self, rows: Array) -> None:
         """Start new episodes in some rows."""
-        self._batch.reset(ids=rows, stage=mujoco.mjtStage.mjSTAGE_NONE)
+        self._batch.state[rows] = self._blank[rows]
         for row in rows.tolist():
             rng = self._rngs[row]
             assert rng is not None
             self.task.reset(self.sims, row, rng)
-        self._batch.forward(ids=rows)
+        # One row runs in this thread; waking the others costs more than a few rows take.
+        for some in rows[:, None] if len(rows) <= FEW else [rows]:
+            self._batch.forward(ids=some)
         self.task.remember(self.sims, rows)
         self._elapsed[rows] = 0
         self._ended[rows] = False
