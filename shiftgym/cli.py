@@ -15,6 +15,14 @@ COMMANDS = {
     "envs": ("shiftgym.commands.envs:envs", "list the domains and what each one changes"),
     "render": ("shiftgym.commands.render:render", "make a picture or a video of a domain"),
     "fidelity": ("shiftgym_tools.fidelity:fidelity", "replay published transition files"),
+    "policies": ("shiftgym.commands.policies:policies", "list the packaged behaviour policies"),
+    "policies measure": ("shiftgym.commands.policies:measure", "measure a policy anew"),
+    "policies train": ("shiftgym_tools.behaviours:train", "train behaviour policies with SAC"),
+    "policies grade": ("shiftgym_tools.grading:grade", "choose and measure trained policies"),
+    "policies package": (
+        "shiftgym_tools.packaging:package",
+        "put graded policies into the package",
+    ),
 }
 OK, FAILED, BAD_USAGE = 0, 1, 2
 
@@ -37,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(f"shiftgym {__version__}")
         return OK
-    name, *rest = arguments
+    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
+    name, rest = " ".join(arguments[:words]), arguments[words:]
     if name not in COMMANDS:
         print(f"shiftgym: unknown command {name!r}. {nearest(name, COMMANDS)}", file=sys.stderr)
         return BAD_USAGE

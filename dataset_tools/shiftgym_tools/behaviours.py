@@ -17,7 +17,7 @@ import signal
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -300,9 +300,12 @@ def train_behaviours(config: BehaviourConfig) -> Path:
     return config.out
 
 
-def main(args: list[str] | None = None) -> None:
-    """Parse the command line and train."""
-    train_behaviours(tyro.cli(BehaviourConfig, args=args))
+def train(config: Annotated[BehaviourConfig, tyro.conf.arg(name="")]) -> None:
+    """Train one agent per domain of a robot with SAC; run the same command again to resume.
+
+    Example: shiftgym policies train --robot hopper --out runs/behaviours/hopper
+    """
+    train_behaviours(config)
 
 
 def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
@@ -310,4 +313,4 @@ def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(train)
