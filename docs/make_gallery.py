@@ -50,7 +50,7 @@ def main() -> None:
             image = HERE / "gallery" / f"{entry.slug}.webp"
             write_image(image, side_by_side(entry, SIZE, SIZE))
             page += [f"### `{entry.env_id}`", "", f"![{entry.slug}](gallery/{image.name})", ""]
-            page += [f"- {line}" for line in describe(entry)]
+            page += [f"- `{line}`" for line in describe(entry)]
             page += [f"- view: {VIEWS[view_of(entry)]}", ""]
             progress.update()
     (HERE / "gallery.md").write_text("\n".join(page))

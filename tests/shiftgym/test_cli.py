@@ -1,0 +1,74 @@
+"""The command line: what a new user types, and what a program reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import shiftgym
+from shiftgym.cli import COMMANDS, main
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*name.split(), "--help"]) == 0
+    assert f"shiftgym {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["envz"], 2, "'envs'"),
+        (["envs", "--robot", "hoper"], 2, "'hopper'"),
+        (["envs", "--family", "grade"], 2, "'graded'"),
+        (["envs", "--nonsense"], 2, "nonsense"),
+        (["render", "hopper-morf"], 2, "'morph"),
+        (["render", "hopper", "--out", "no/such/folder/x.png"], 1, "no/such/folder"),
+        (["policies", "measure", "hopper/nonsense"], 1, "nonsense"),
+    ],
+)
+def test_a_mistake_is_named_with_its_exit_code(
+    arguments: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == code
+    assert says in capsys.readouterr().err
+
+
+def test_envs_prints_every_id_and_what_it_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["envs"]) == 0
+    printed = capsys.readouterr().out
+    assert all(entry.env_id in printed for entry in shiftgym.catalogue().values())
+    assert "joint thigh_joint range: -150 0 -> -0.15 0" in printed
+
+
+def test_envs_json_is_read_by_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["envs", "--json"]) == 0
+    found = {entry["slug"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert set(found) == set(shiftgym.catalogue())
+    (change,) = found["hopper-gravity-x0p5"]["changes"]
+    assert change["before"] == [0, 0, -9.81] and change["after"] == [0, 0, -4.905]
+
+
+def test_envs_lists_domains_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "my.toml"
+    file.write_text(
+        '[hopper.weak]\nlevels = {mild = 0.8}\nactuator.".*".gear = {scale = "level"}\n'
+    )
+    assert main(["envs", "--file", str(file)]) == 0
+    assert "hopper-weak-mild" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif"])
+def test_render_writes_a_picture(tmp_path: Path, gl: str, suffix: str) -> None:
+    out = tmp_path / f"hopper.{suffix}"
+    arguments = ["hopper-morph", "--compare", "--steps", "8", "--width", "64", "--height", "64"]
+    assert main(["render", *arguments, "--out", str(out)]) == 0
+    assert out.stat().st_size > 1000
