@@ -21,8 +21,6 @@ from shiftgym.edits import Edit, dump_edits, parse_edits
 from shiftgym.errors import DomainError, nearest
 
 ASSETS = Path(__file__).parent / "assets"
-CLASS_NAMES = {"hopper": "Hopper", "walker2d": "Walker2d", "halfcheetah": "HalfCheetah",
-               "ant": "Ant", "pen": "Pen", "door": "Door"}  # fmt: skip
 NOT_EDITS = {"levels", "at"}
 MAX_SCALE = 100.0
 
@@ -56,7 +54,7 @@ class Domain:
         A custom domain has the id of its unshifted robot; its shift travels in the kwargs.
         """
         shift = "" if self.shift is None or self.family == "custom" else f"-{self.shift}"
-        return f"Shift{CLASS_NAMES[self.robot]}{shift}-v0"
+        return f"Shift{_base(self.robot)['id']}{shift}-v0"
 
     def kwargs(self) -> dict[str, Any]:
         """Give the JSON-able environment kwargs that rebuild this domain on any machine."""
@@ -102,6 +100,11 @@ def asset_path(robot: str) -> Path:
     return Path(package.submodule_search_locations[0]) / base["asset"]
 
 
+def episode_steps(robot: str) -> int:
+    """Give the environment steps after which an episode of a robot is truncated."""
+    return _base(robot)["episode_steps"]
+
+
 def base_edits(robot: str) -> tuple[Edit, ...]:
     """Give the edits that turn a robot's asset into the environment's own model."""
     return parse_edits(_base(robot).get("edits", {}))
@@ -120,7 +123,7 @@ def _shifts(robot: str) -> dict[str, Any]:
 
 def level_token(level: float) -> str:
     """Write a scale as ids do: ``0.5`` is ``x0p5``, ``2`` is ``x2``."""
-    return "x" + f"{level:g}".replace(".", "p").replace("e-0", "em").replace("e-", "em")
+    return "x" + f"{level:.6f}".rstrip("0").rstrip(".").replace(".", "p")
 
 
 def _levels(shift: Mapping[str, Any]) -> dict[str, float]:
@@ -132,7 +135,7 @@ def _levels(shift: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _family(robot: str, name: str, shift: Mapping[str, Any]) -> str:
-    if robot in ("pen", "door"):
+    if _base(robot)["shifts"] == "adroit":
         return "adroit"
     if "levels" not in shift:
         return "classic"

@@ -7,10 +7,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from shiftgym.domains import Domain, catalogue, domain
+from shiftgym.domains import Domain, catalogue, domain, episode_steps
 from shiftgym.errors import DomainError
-
-HORIZONS = {"pen": 200, "door": 200}  # environment steps; 1000 for every other robot
 
 
 def register_all() -> None:
@@ -21,7 +19,7 @@ def register_all() -> None:
                 id=entry.env_id,
                 entry_point="shiftgym.envs.env:ShiftEnv",
                 vector_entry_point="shiftgym.envs.vector:ShiftVectorEnv",
-                max_episode_steps=HORIZONS.get(entry.robot, 1000),
+                max_episode_steps=episode_steps(entry.robot),
                 kwargs=entry.kwargs(),
             )
 

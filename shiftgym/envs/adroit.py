@@ -173,11 +173,11 @@ class DoorTask(Hand):
 
 ADROIT: dict[str, Task] = {
     "pen": PenTask(
-        frame_skip=5, fps=100, horizon=200, observation_size=45,
+        frame_skip=5, fps=100, observation_size=45,
         camera={"distance": 0.7, "azimuth": -45.0, "elevation": -30.0, "lookat": (0.0, -0.15, 0.2)},
     ),
     "door": DoorTask(
-        frame_skip=5, fps=100, horizon=200, observation_size=39,
+        frame_skip=5, fps=100, observation_size=39,
         camera={"distance": 1.5, "azimuth": 90.0},
     ),
 }  # fmt: skip

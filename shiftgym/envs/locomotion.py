@@ -126,22 +126,22 @@ def _ant_healthy(sims: Sims) -> Array:
 
 LOCOMOTION: dict[str, Task] = {
     "hopper": Locomotion(
-        frame_skip=4, fps=125, horizon=1000, observation_size=11, clip=10.0,
+        frame_skip=4, fps=125, observation_size=11, clip=10.0,
         control_cost=1e-3, healthy=_hopper_healthy, noise=5e-3,
         camera={"type": TRACKING, "trackbodyid": 1, "distance": 3.2, "elevation": -12.0},
     ),
     "walker2d": Locomotion(
-        frame_skip=4, fps=125, horizon=1000, observation_size=17, clip=10.0,
+        frame_skip=4, fps=125, observation_size=17, clip=10.0,
         control_cost=1e-3, healthy=_walker2d_healthy, noise=5e-3,
         camera={"type": TRACKING, "trackbodyid": 1, "distance": 3.0, "elevation": -12.0},
     ),
     "halfcheetah": Locomotion(
-        frame_skip=5, fps=20, horizon=1000, observation_size=17,
+        frame_skip=5, fps=20, observation_size=17,
         control_cost=0.1, alive=0.0, noise=0.1, normal_velocities=True,
         camera={"type": TRACKING, "trackbodyid": 1, "distance": 2.8, "elevation": -12.0},
     ),
     "ant": AntTask(
-        frame_skip=5, fps=20, horizon=1000, observation_size=27, hidden=2,
+        frame_skip=5, fps=20, observation_size=27, hidden=2,
         control_cost=0.5, healthy=_ant_healthy, noise=0.1, normal_velocities=True,
         camera={"type": TRACKING, "trackbodyid": 1, "distance": 3.4, "elevation": -40.0},
     ),

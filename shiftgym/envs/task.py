@@ -72,7 +72,6 @@ class Task(ABC):
 
     Attributes:
         frame_skip: physics steps per environment step.
-        horizon: environment steps per episode.
         fps: environment steps per second of simulated time.
         observation_size: length of an observation.
         camera: Gymnasium's free-camera settings for pictures.
@@ -82,7 +81,6 @@ class Task(ABC):
     own_model_fields: ClassVar[tuple[str, ...]] = ()  # MjModel fields that a reset rewrites
 
     frame_skip: int
-    horizon: int
     fps: int
     observation_size: int
     camera: Mapping[str, Any] = field(default_factory=dict)
