@@ -7,6 +7,7 @@ as the span between both limits; gravity and friction show in where the same act
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from shiftgym.domains import Domain, domain
 from shiftgym.envs.tasks import TASKS
 from shiftgym.errors import ShiftgymError
+from shiftgym.evaluation import Act, policy_act, random_act
 from shiftgym.modelling import build_model
+from shiftgym.policies import load_policy
 from shiftgym.rendering import Picture
 
 Image = NDArray[np.uint8]
@@ -100,21 +103,60 @@ def caption(image: Image, text: str, band: int = 28) -> Image:
     return np.asarray(canvas)
 
 
-def episode_frames(
-    of: Domain, policy: str, steps: int, seed: int, every: int, width: int, height: int
-) -> Iterator[Image]:
-    """Film an episode, one frame per ``every`` steps; it starts anew when it ends."""
-    env = of.make(render_mode="rgb_array", width=width, height=height)
-    env.reset(seed=seed)
-    env.action_space.seed(seed)
-    for step in range(steps):
-        if step % every == 0:
-            yield env.render()  # type: ignore[misc]
-        action = env.action_space.sample()
-        _, _, terminated, truncated, _ = env.step(0 * action if policy == "zero" else action)
-        if terminated or truncated:
-            env.reset()
-    env.close()
+@dataclass(frozen=True)
+class Film:
+    """Say how to film an episode.
+
+    Attributes:
+        policy: who acts: ``random``, ``zero``, a packaged tier of the filmed domain (``expert``),
+            a packaged policy (``hopper/expert``) or a policy file.
+        steps: environment steps.
+        every: environment steps from one frame to the next.
+        seed: seed of the first episode and of random actions.
+        width: pixels of one robot.
+        height: pixels.
+    """
+
+    policy: str = "random"
+    steps: int = 200
+    every: int = 4
+    seed: int = 0
+    width: int = 480
+    height: int = 480
+
+    def frames(self, of: Domain) -> Iterator[Image]:
+        """Film one domain; an episode that ends starts anew."""
+        act = actor(of, self.policy, self.seed)
+        env: Any = of.make(render_mode="rgb_array", width=self.width, height=self.height)
+        observation, _ = env.reset(seed=self.seed)
+        for step in range(self.steps):
+            if step % self.every == 0:
+                yield env.render()
+            observation, _, terminated, truncated, _ = env.step(act(observation[None])[0])
+            if terminated or truncated:
+                observation, _ = env.reset()
+        env.close()
+
+    def write(self, path: Path, domains: Sequence[Domain]) -> None:
+        """Film domains side by side, labelled; .gif, or .mp4 where imageio-ffmpeg is installed."""
+        from tqdm import tqdm
+
+        films = [self.frames(of) for of in domains]
+        total = -(-self.steps // self.every)
+        frames = []
+        for moment in tqdm(zip(*films, strict=True), total=total, unit="frame"):
+            captioned = [caption(f, of.slug) for f, of in zip(moment, domains, strict=True)]
+            frames.append(np.concatenate(captioned, axis=1))
+        _write_video(path, frames, TASKS[domains[0].robot].fps / self.every)
+
+
+def actor(of: Domain, policy: str, seed: int) -> Act:
+    """Give who acts in a film; see :class:`Film`."""
+    if policy in ("random", "zero"):
+        act = random_act(of, seed)
+        return act if policy == "random" else lambda observations: 0 * act(observations)
+    whole = "/" in policy or policy.endswith(".safetensors")
+    return policy_act(load_policy(policy if whole else f"{of.slug}/{policy}"))
 
 
 def write_image(path: Path, image: Image) -> None:
@@ -127,27 +169,6 @@ def write_image(path: Path, image: Image) -> None:
         raise ShiftgymError(
             f"Cannot write {path}: {error}. Use .png, .jpg, .gif or .mp4."
         ) from None
-
-
-def write_film(
-    path: Path,
-    domains: Sequence[Domain],
-    policy: str,
-    steps: int,
-    every: int,
-    seed: int,
-    width: int,
-    height: int,
-) -> None:
-    """Film domains side by side, labelled; .gif, or .mp4 where imageio-ffmpeg is installed."""
-    from tqdm import tqdm
-
-    films = [episode_frames(of, policy, steps, seed, every, width, height) for of in domains]
-    frames = []
-    for moment in tqdm(zip(*films, strict=True), total=-(-steps // every), unit="frame"):
-        captioned = [caption(f, of.slug) for f, of in zip(moment, domains, strict=True)]
-        frames.append(np.concatenate(captioned, axis=1))
-    _write_video(path, frames, TASKS[domains[0].robot].fps / every)
 
 
 def _write_video(path: Path, frames: Sequence[Image], fps: float) -> None:

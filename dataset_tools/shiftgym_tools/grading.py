@@ -1,10 +1,12 @@
 """Grade trained policies: choose expert and medium, and measure what is kept on fresh episodes.
 
-    candidates   snapshots of a domain, thinned to one per few evaluations
-    selection    20 episodes each (seeds 500,000 on), deterministic
-    expert       the best selection mean
-    medium       the snapshot nearest to random + (expert - random) / 3, stochastic (D4RL's rule)
-    ladder       for unshifted robots: 8 snapshots at even steps from random up to medium
+    candidates   every snapshot, with what it earned when it was saved: the mean of a few
+                 deterministic episodes, and of the last training episodes (stochastic)
+    expert       of the 3 best candidates the one that earns most over 20 episodes (seeds
+                 500,000 on), deterministic
+    medium       of the 3 candidates nearest to random + (expert - random) / 3 (D4RL's rule) the
+                 nearest over 20 episodes, stochastic
+    ladder       for unshifted robots: 8 candidates at even steps from random up to medium
     measurement  100 fresh episodes (seeds 900,000 on), deterministic and stochastic
 
 No measurement seed takes part in the selection, so the reported numbers are not selected upwards.
@@ -29,12 +31,12 @@ from shiftgym_tools.snapshots import write_json
 SELECTION_SEED, SELECTION_EPISODES = 500_000, 20
 MEASUREMENT_SEED, MEASUREMENT_EPISODES = 900_000, 100
 NOISE_SEED = 7
-LADDER = 8
+LADDER, SHORTLIST = 8, 3
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Hold a snapshot and what it earned in the selection, stochastic and deterministic."""
+    """Hold a snapshot and what it earned when it was saved."""
 
     path: Path
     updates: int
@@ -56,41 +58,38 @@ def measure(policy: Policy, slug: str, episodes: int = MEASUREMENT_EPISODES) -> 
     return found
 
 
-def grade_domain(slug: str, snapshots: Sequence[Path], ladder: bool, every: int) -> dict[str, Any]:
+def grade_domain(slug: str, candidates: Sequence[Candidate], ladder: bool) -> dict[str, Any]:
     """Choose and measure a domain's policies.
 
     Args:
         slug: the domain.
-        snapshots: its snapshot files.
+        candidates: its snapshots.
         ladder: whether to keep a ladder from random to medium.
-        every: keep only every so many snapshots as candidates (the last one always).
 
     Returns:
         The random policy's return, and per tier the file, its updates and its measurement.
     """
-    ordered = sorted(snapshots, key=_updates)
-    if not ordered:
-        raise ShiftgymError(f"No snapshots of {slug}: train it first (shiftgym policies train).")
-    thinned = sorted({*ordered[::every], ordered[-1]}, key=_updates)
     random = evaluate(random_act(slug), slug, MEASUREMENT_EPISODES, MEASUREMENT_SEED).summary()
-    candidates = [_select(path, slug) for path in tqdm(thinned, desc=slug, leave=False)]
-    best = max(candidates, key=lambda candidate: candidate.deterministic)
-    third = random["return"] + (best.stochastic - random["return"]) / 3
-    chosen = {"expert": best, "medium": _nearest(candidates, third)}
-    if ladder:
-        for rung in range(LADDER):
-            goal = random["return"] + (third - random["return"]) * rung / (LADDER - 1)
-            chosen[f"ladder-{rung}"] = _nearest(candidates, goal)
-    tiers = {}
+    best = sorted(candidates, key=lambda candidate: -candidate.deterministic)[:SHORTLIST]
+    expert = max(best, key=lambda candidate: _selected(candidate, slug, None))
+    measured = measure(read_policy(expert.path), slug)
+    floor = random["return"]
+    third = floor + (measured["stochastic"]["return"] - floor) / 3
+    near = sorted(candidates, key=lambda candidate: abs(candidate.stochastic - third))[:SHORTLIST]
+    medium = min(near, key=lambda candidate: abs(_selected(candidate, slug, NOISE_SEED) - third))
+    chosen = {"medium": medium}
+    for rung in range(LADDER if ladder else 0):
+        goal = floor + (third - floor) * rung / (LADDER - 1)
+        chosen[f"ladder-{rung}"] = min(
+            candidates, key=lambda c, goal=goal: abs(c.stochastic - goal)
+        )
+    tiers = {"expert": _entry(expert) | measured}
     for tier, candidate in chosen.items():
-        measured = measure(read_policy(candidate.path), slug)
-        tiers[tier] = {"file": str(candidate.path), "updates": candidate.updates} | measured
+        tiers[tier] = _entry(candidate) | measure(read_policy(candidate.path), slug)
     return {"domain": slug, "random": random, "tiers": tiers}
 
 
-def grade(
-    runs: tuple[Path, ...], out: Path = Path("runs/behaviours/graded"), every: int = 1
-) -> None:
+def grade(runs: tuple[Path, ...], out: Path = Path("runs/behaviours/graded")) -> None:
     """Choose expert, medium and ladder policies of trained domains, and measure them.
 
     Every domain's result is written to <out>/<domain>.json as it comes; a domain that is there
@@ -101,45 +100,43 @@ def grade(
     Args:
         runs: Folders of `shiftgym policies train`.
         out: Folder for the results.
-        every: Consider only every so many snapshots.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for slug, snapshots in tqdm(sorted(by_domain(runs).items()), unit="domain"):
+    for slug, candidates in tqdm(sorted(by_domain(runs).items()), unit="domain"):
         target = out / f"{slug}.json"
         if target.exists():
             continue
-        result = grade_domain(slug, snapshots, ladder=domain(slug).shift is None, every=every)
+        result = grade_domain(slug, candidates, ladder=domain(slug).shift is None)
         write_json(target, result)
-        best = result["tiers"]["expert"]["deterministic"]
-        tqdm.write(f"{slug}: expert {best['return']:.0f} at {result['tiers']['expert']['updates']}")
+        best = result["tiers"]["expert"]
+        earned = best["deterministic"]["return"]
+        tqdm.write(f"{slug}: best {earned:.0f} after {best['updates']} updates")
     print(f"Graded policies in {out}. Next: shiftgym policies package --graded {out}")
 
 
-def by_domain(runs: Iterable[Path]) -> dict[str, list[Path]]:
+def by_domain(runs: Iterable[Path]) -> dict[str, list[Candidate]]:
     """Find the snapshots in run folders, by domain."""
-    found: dict[str, list[Path]] = {}
+    found: dict[str, list[Candidate]] = {}
     for run in runs:
-        for path in (run / "snapshots").glob("*.safetensors"):
-            found.setdefault(path.stem.rpartition("-")[0], []).append(path)
+        for path in sorted((run / "snapshots").glob("*.safetensors")):
+            told = read_policy(path).metadata
+            returns = float(told["return_mean"]), float(told["train_return"])
+            if told["train_return"] != "nan":  # the untrained one at step 0
+                candidate = Candidate(path, int(told["updates"]), *returns)
+                found.setdefault(told["domain"], []).append(candidate)
     if not found:
         raise ShiftgymError(f"No snapshots in {', '.join(map(str, runs))}.")
     return found
 
 
-def _updates(path: Path) -> int:
-    return int(path.stem.rpartition("-")[2])
+def _selected(candidate: Candidate, slug: str, noise: int | None) -> float:
+    """Measure a candidate on the selection's episodes."""
+    act = policy_act(read_policy(candidate.path), noise)
+    return float(evaluate(act, slug, SELECTION_EPISODES, SELECTION_SEED).returns.mean())
 
 
-def _select(path: Path, slug: str) -> Candidate:
-    policy, means = read_policy(path), []
-    for noise in (None, NOISE_SEED):
-        run = evaluate(policy_act(policy, noise), slug, SELECTION_EPISODES, SELECTION_SEED)
-        means.append(float(run.returns.mean()))
-    return Candidate(path, _updates(path), *means)
-
-
-def _nearest(candidates: Sequence[Candidate], goal: float) -> Candidate:
-    return min(candidates, key=lambda candidate: abs(candidate.stochastic - goal))
+def _entry(candidate: Candidate) -> dict[str, Any]:
+    return {"file": str(candidate.path), "updates": candidate.updates}
 
 
 def load_graded(folder: Path) -> dict[str, dict[str, Any]]:

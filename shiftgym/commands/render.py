@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -16,7 +16,7 @@ def render(
     name: Annotated[str, tyro.conf.Positional],
     out: Path | None = None,
     compare: bool = False,
-    policy: Literal["random", "zero"] = "random",
+    policy: str = "random",
     steps: int = 200,
     every: int = 4,
     seed: int = 0,
@@ -36,7 +36,8 @@ def render(
             FILE.toml:slug for a domain of your own.
         out: Where to write: .png, .jpg, .gif or .mp4; <slug>.png by default.
         compare: Show the unshifted robot beside it.
-        policy: What acts in a video.
+        policy: Who acts in a video: random, zero, a packaged tier such as expert (of each domain
+            shown), a packaged policy such as hopper/expert, or a .safetensors file.
         steps: Environment steps in a video.
         every: Environment steps from one frame of a video to the next.
         seed: Seed of the video's episodes.
@@ -52,7 +53,7 @@ def render(
         raise ShiftgymError(f"There is no folder {path.parent}; make it first.")
     if path.suffix in pictures.VIDEO_SUFFIXES:
         domains = [domain(shown.robot), shown] if compare else [shown]
-        pictures.write_film(path, domains, policy, steps, every, seed, width, height)
+        pictures.Film(policy, steps, every, seed, width, height).write(path, domains)
     elif compare:
         pictures.write_image(path, pictures.side_by_side(shown, width, height))
     else:
