@@ -13,8 +13,10 @@ quickstart: $(VENV)/installed
 	@mkdir -p quickstart
 	$(BIN)/shiftgym envs
 	$(BIN)/python examples/step.py
-	$(BIN)/shiftgym render ShiftHopper-morph-v0 --compare --out quickstart/hopper-morph.png
-	@echo "Done. Open quickstart/hopper-morph.png; then: . $(BIN)/activate && shiftgym --help"
+	@$(BIN)/shiftgym render ShiftHopper-morph-v0 --compare --out quickstart/hopper-morph.png \
+	  && echo "Open quickstart/hopper-morph.png" \
+	  || echo "Everything but pictures works without OpenGL: see docs/rendering.md"
+	@echo "Done. Next: . $(BIN)/activate && shiftgym --help"
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .

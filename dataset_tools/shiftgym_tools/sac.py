@@ -21,6 +21,7 @@ with autograd. Three backends run the same equations on the same random numbers:
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,6 +59,18 @@ class SACConfig:
     """Temperature alpha before the first update."""
 
 
+def _best_backend(cuda: bool) -> Backend:
+    """Choose the fastest backend that runs here; warn where the CPU one cannot be built."""
+    if cuda:
+        return "graph"
+    try:
+        sac_native.load()
+    except sac_native.NativeUnavailableError as error:
+        warnings.warn(f"training eagerly, several times slower: {error}", stacklevel=3)
+        return "eager"
+    return "native"
+
+
 class SAC:
     """Hold and train `R` agents; parameters are one row per agent.
 
@@ -67,7 +80,8 @@ class SAC:
         config: Hyperparameters.
         seeds: One seed per agent; agent `k` draws everything from its own generator.
         device: Where parameters and replay live.
-        backend: `auto` takes `native` on the CPU and `graph` on a GPU.
+        backend: `auto` takes `graph` on a GPU and `native` on the CPU, or says that it must take
+            `eager` where no C++ compiler is.
         threads: CPU threads of the native backend; results do not depend on it.
     """
 
@@ -86,7 +100,7 @@ class SAC:
         self.config, self.obs_size, self.act_size = config, obs_size, act_size
         self.runs, self.device, self.threads = len(seeds), torch.device(device), threads
         cuda = self.device.type == "cuda"
-        self.backend = backend if backend != "auto" else ("graph" if cuda else "native")
+        self.backend = _best_backend(cuda) if backend == "auto" else backend
         if (self.backend == "graph") != cuda and self.backend != "eager":
             raise ValueError(f"backend {self.backend} does not run on {device}: use eager or auto")
         width = config.width
