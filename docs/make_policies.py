@@ -17,7 +17,14 @@ import matplotlib
 from shiftgym.domains import domain
 from shiftgym.policies import POLICIES, index
 from shiftgym.scores import reference
-from shiftgym_tools.packaging import PUBLISHED, SHARE_OF_PUBLISHED, SOURCE_BARS, bar
+from shiftgym_tools.packaging import (
+    PUBLISHED,
+    SHARE_OF_PUBLISHED,
+    SHIFTED_HAND_BAR,
+    SOURCE_BARS,
+    bar,
+    metric,
+)
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -34,11 +41,14 @@ repeats a row, `shiftgym render DOMAIN --policy expert --out x.gif` shows one at
 ## How they are made
 
 Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905) in each domain, all eight domains of a
-robot in lockstep: `shiftgym policies train --robot hopper`. Then `shiftgym policies grade` chooses
+robot in lockstep: `shiftgym policies train --robot hopper`. For the hands, PPO (Schulman et al.
+2017, arXiv:1707.06347) that starts from the DAPG experts of hand_dapg (Apache-2.0):
+`shiftgym policies train-hands --robot pen --expert pen.npz`. Then `shiftgym policies grade` chooses
 and measures, `shiftgym policies package` puts the chosen into the package.
 
 `expert` is the best policy where it reaches the bar; elsewhere it is called `best`. The bar is
-{bars} for the unshifted robots, and {share} of the published reference maximum for shifted domains.
+{bars} for the unshifted robots; {share} of the published reference maximum for shifted locomotion,
+and {hands:.0%} success for shifted hands.
 `medium` is the snapshot nearest to a third of the way from random to the best (D4RL's rule).
 
 Every number is the mean of 100 fresh episodes (seeds 900,000 on, not used in the selection) with
@@ -47,8 +57,8 @@ the 95 % bootstrap interval. Each episode's return is in
 
 ## Table
 
-| policy | updates | deterministic | stochastic | length | bar | published maximum |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: |"""
+| policy | updates | deterministic | stochastic | length | success | bar | published maximum |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
 
 
 def main(runs: list[Path]) -> None:
@@ -84,12 +94,16 @@ def draw(rows: list[dict[str, str]]) -> None:
 
 def page(known: dict[str, Any]) -> str:
     """Lay out the page."""
-    bars = ", ".join(f"{value:,.0f} ({robot})" for robot, value in SOURCE_BARS.items())
-    lines = [INTRODUCTION.format(bars=bars, share=SHARE_OF_PUBLISHED)]
+    bars = ", ".join(f"{_level(robot, value)} ({robot})" for robot, value in SOURCE_BARS.items())
+    lines = [INTRODUCTION.format(bars=bars, share=SHARE_OF_PUBLISHED, hands=SHIFTED_HAND_BAR)]
     lines += [_row(name, known[name]) for name in index()]
     lines += ["", "## Learning curves", "", "![curves](policy_curves.png)", ""]
     lines += ["Raw values: [policy_curves.csv](data/policy_curves.csv).", ""]
     return "\n".join(lines)
+
+
+def _level(slug: str, value: float) -> str:
+    return f"{value:.0%} success" if metric(slug) == "success" else f"{value:,.0f}"
 
 
 def _row(name: str, entry: dict[str, Any]) -> str:
@@ -101,7 +115,9 @@ def _row(name: str, entry: dict[str, Any]) -> str:
         found = entry[mode]
         low, high = found["return_low"], found["return_high"]
         cells.append(f"{found['return']:,.0f} [{low:,.0f}, {high:,.0f}]")
-    cells += [f"{entry['deterministic']['length']:.0f}", f"{bar(slug):,.0f}", f"{top:,.0f}"]
+    success = f"{entry['deterministic']['success']:.0%}" if metric(slug) == "success" else ""
+    length = f"{entry['deterministic']['length']:.0f}"
+    cells += [length, success, _level(slug, bar(slug)), f"{top:,.0f}"]
     return "| " + " | ".join(cells) + " |"
 
 

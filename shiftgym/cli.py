@@ -18,6 +18,7 @@ COMMANDS = {
     "policies": ("shiftgym.commands.policies:policies", "list the packaged behaviour policies"),
     "policies measure": ("shiftgym.commands.policies:measure", "measure a policy anew"),
     "policies train": ("shiftgym_tools.behaviours:train", "train behaviour policies with SAC"),
+    "policies train-hands": ("shiftgym_tools.hands:train", "train the hands' policies with PPO"),
     "policies grade": ("shiftgym_tools.grading:grade", "choose and measure trained policies"),
     "policies package": (
         "shiftgym_tools.packaging:package",

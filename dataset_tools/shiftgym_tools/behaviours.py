@@ -13,7 +13,6 @@ moment and started again by the same command ends with the same parameters as on
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections import deque
 from pathlib import Path
@@ -27,12 +26,14 @@ from tqdm import tqdm
 import shiftgym
 from shiftgym_tools.behaviour_config import BehaviourConfig, plain, require_same
 from shiftgym_tools.curves import Curves, draw_curves
+from shiftgym_tools.interrupt import StopRequest
 from shiftgym_tools.replay_buffer import Replay
 from shiftgym_tools.sac import METRICS, SAC
 from shiftgym_tools.snapshots import (
     provenance,
     read_checkpoint,
     read_policy,
+    section,
     write_arrays,
     write_checkpoint,
     write_json,
@@ -107,10 +108,10 @@ class Trainer:
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         require_same(self.config, json.loads((self.config.out / "config.json").read_text()))
-        part = _part(arrays, "sac.")
-        self.sac.load({name: torch.from_numpy(array.copy()) for name, array in part.items()})
+        own = section(arrays, "sac.")
+        self.sac.load({name: torch.from_numpy(array.copy()) for name, array in own.items()})
         self.envs.reset(seed=0)
-        self.envs.set_state(_part(arrays, "env."))
+        self.envs.set_state(section(arrays, "env."))
         self.obs, self.running = arrays["obs"].copy(), arrays["running"].copy()
         self.steps, self.seconds = state["steps"], state["seconds"]
         for own, values in zip(self.recent, state["recent"], strict=True):
@@ -154,7 +155,7 @@ class Trainer:
 
     def run(self) -> bool:
         """Train to the configured number of updates; return False when interrupted before it."""
-        config, stop = self.config, _StopRequest()
+        config, stop = self.config, StopRequest()
         last_save = last_time = time.monotonic()
         look = {"unit": "upd", "smoothing": 0.05, "dynamic_ncols": True, "mininterval": 2}
         start = self.sac.updates
@@ -230,27 +231,6 @@ class Trainer:
             )
 
 
-class _StopRequest:
-    """Turn Ctrl-C and SIGTERM into a request to stop at the next block; a second Ctrl-C is hard."""
-
-    requested = False
-
-    def __enter__(self) -> _StopRequest:
-        self._old = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-        for number in self._old:
-            signal.signal(number, self._ask)
-        return self
-
-    def _ask(self, number: int, frame: object) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-
 def warm_start(sac: SAC, path: Path, slugs: tuple[str, ...]) -> None:
     """Start every agent from a policy file, or from another run's folder.
 
@@ -306,10 +286,6 @@ def train(config: Annotated[BehaviourConfig, tyro.conf.arg(name="")]) -> None:
     Example: shiftgym policies train --robot hopper --out runs/behaviours/hopper
     """
     train_behaviours(config)
-
-
-def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
 if __name__ == "__main__":

@@ -85,10 +85,12 @@ def read_start(path: Path, obs_size: int, act_size: int) -> Start:
 
 
 def _read_npz(path: Path) -> Arrays:
+    if not zipfile.is_zipfile(path):
+        raise ShiftgymError(f"Cannot read an expert from {path}: it is no .npz archive.")
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ShiftgymError(f"Cannot read an expert from {path}: {error}") from None
 
 

@@ -10,26 +10,29 @@ and `ended` e (terminated or truncated), per agent:
     value   : mean (V - return)^2 / 2, both in units of the running spread of returns
 
 Advantages are standardised per agent. An agent's policy rests for the remainder of an iteration
-once its KL(old || new) passes a limit; its values go on. When the running mean and spread of
-returns move, the value network's last layer is rescaled so that its predictions stay (van Hasselt
-et al. 2016, arXiv:1602.07714). Parameters are one row per agent, gradients come from autograd and
-are clipped row by row.
+once its KL(old || new) passes a limit; its values go on. Its learning rate is divided by 1.5 after
+such an iteration, and multiplied by 1.5 after one that came less than half as far. When the running
+mean and spread of returns move, the value network's last layer is rescaled so that its predictions
+stay (van Hasselt et al. 2016, arXiv:1602.07714). Parameters are one row per agent; gradients come
+from autograd and are clipped row by row.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from shiftgym_agents.networks import Layers, init_mlp, mlp, pack, run_generators, unpack
+from shiftgym_agents.networks import init_mlp, mlp, pack, run_generators, unpack
 
 ADAM = (0.9, 0.999, 1e-8)
-METRICS = ("value_loss", "explained", "kl", "clipped", "policy_steps", "std")
+METRICS = ("value_loss", "explained", "kl", "clipped", "policy_steps", "std", "policy_rate")
 LEAST_SPREAD = 0.1  # of observations (m, rad): what hardly moves at first is not blown up later
+RATE_FACTOR, RATES = 1.5, (1e-6, 1e-2)  # how policies' learning rates move, and between what
 RETURN_MEMORY = 0.1  # least weight of the newest iteration in the running spread of returns
 NORMALISATION = ("in_shift", "in_scale", "out_shift", "out_scale")
 
@@ -46,8 +49,8 @@ class PPOConfig:
     """How far the probability ratio may leave 1 before it earns nothing more."""
     kl_limit: float = 0.03
     """KL divergence from the old policy at which an agent's policy rests until the next rollout."""
-    learning_rate: float = 3e-4
-    """Adam's step size for policies."""
+    learning_rate: float = 3e-5
+    """Adam's first step size for policies; each agent's then follows its KL divergence."""
     value_learning_rate: float = 1e-3
     """Adam's step size for values."""
     epochs: int = 6
@@ -140,10 +143,10 @@ class PPO:
         self.generators = run_generators(seeds)
         self.scratch = start is None
         self.critic_sizes = (obs_size, config.width, config.width, 1)
-        critics = pack(_small_last(init_mlp(self.critic_sizes, self.generators), 0.1))
+        critics = _new(self.critic_sizes, self.generators, 0.1)
         if start is None:
             self.actor_sizes = (obs_size, config.width, config.width, act_size)
-            actors = pack(_small_last(init_mlp(self.actor_sizes, self.generators), 0.01))
+            actors = _new(self.actor_sizes, self.generators, 0.01)
             own = {"in_shift": np.zeros(obs_size), "in_scale": np.ones(obs_size)}
             own |= {"out_shift": np.zeros(act_size), "out_scale": np.ones(act_size)}
             log_std = torch.full((act_size,), -0.7)
@@ -157,20 +160,18 @@ class PPO:
         log_std = log_std.float().clamp(min=config.min_log_std).repeat(self.runs, 1)
         self.state = {"actors": torch.cat([actors, log_std], 1), "critics": critics}
         for name in ("actors", "critics"):
-            rows = self.state[name]
-            self.state |= {f"{name}_m": torch.zeros_like(rows), f"{name}_v": torch.zeros_like(rows)}
+            for moment in "mv":
+                self.state[f"{name}_{moment}"] = torch.zeros_like(self.state[name])
             self.state[f"{name}_steps"] = torch.zeros(self.runs, 1)
         for name in NORMALISATION:
             values = torch.from_numpy(np.asarray(own[name], np.float32))
             self.state[name] = values.repeat(self.runs, 1, 1)
-        self.state |= {"obs_mean": torch.zeros(self.runs, 1, obs_size)}
-        self.state |= {"obs_var": torch.ones(self.runs, 1, obs_size)}
-        self.state |= {"return_mean": torch.zeros(self.runs, 1, 1)}
-        self.state |= {"return_var": torch.ones(self.runs, 1, 1)}
-        self.state |= {"metrics": torch.zeros(self.runs, len(METRICS))}
+        for name, size in (("obs", obs_size), ("return", 1)):
+            self.state[f"{name}_mean"] = torch.zeros(self.runs, 1, size)
+            self.state[f"{name}_var"] = torch.ones(self.runs, 1, size)
+        self.state["rates"] = torch.full((self.runs, 1), config.learning_rate)
+        self.state["metrics"] = torch.zeros(self.runs, len(METRICS))
         self.updates = 0  # iterations: one rollout and its gradient steps
-
-    # --- acting -----------------------------------------------------------------------------------
 
     def means(self, obs: Tensor, rows: Tensor | None = None) -> Tensor:
         """Give the policies' most likely actions (R, B, act) at observations (R, B, obs)."""
@@ -196,8 +197,6 @@ class PPO:
         x = (obs - s["obs_mean"]) / s["obs_var"].sqrt().clamp(min=LEAST_SPREAD)
         return mlp(x.clamp(-10, 10), unpack(rows, self.critic_sizes), torch.tanh)
 
-    # --- learning ---------------------------------------------------------------------------------
-
     def learn(self, rollout: Rollout) -> None:
         """Improve every agent's values, and after the warm-up its policy, on its own rollout."""
         cfg, s = self.config, self.state
@@ -215,17 +214,20 @@ class PPO:
             order = [torch.randperm(obs.shape[1], generator=g) for g in self.generators]
             for rows in torch.stack(order)[:, : size * cfg.minibatches].split(size, 1):
                 x = obs[each, rows]
-                loss = self._value_step(x, returns[each, rows])
-                total[:, 0] += loss / (cfg.epochs * cfg.minibatches)
+                total[:, 0] += self._value_step(x, returns[each, rows])
                 if not going.any():
                     continue
-                old = old_mean[each, rows], old_log_std
-                batch = x, actions[each, rows], advantage[each, rows]
-                kl, clipped, going = self._policy_step(*batch, *old, going)
+                batch = x, actions[each, rows], advantage[each, rows], old_mean[each, rows]
+                kl, clipped, going = self._policy_step(batch, old_log_std, going)
                 total[:, 2] = torch.maximum(total[:, 2], kl)
                 total[:, 3] = torch.where(going[:, 0], clipped, total[:, 3])
                 total[:, 4] += going[:, 0]
+        total[:, 0] /= cfg.epochs * cfg.minibatches
+        if self.updates >= cfg.warmup:
+            short = (total[:, 2:3] < cfg.kl_limit / 2).float()
+            s["rates"].mul_(RATE_FACTOR ** (short - (~going).float())).clamp_(*RATES)
         total[:, 1], total[:, 5] = explained, s["actors"][:, -self.act_size :].exp().mean(1)
+        total[:, 6] = s["rates"][:, 0]
         s["metrics"].copy_(total)
         if self.scratch:
             s["in_shift"].copy_(s["obs_mean"])
@@ -245,9 +247,10 @@ class PPO:
         mean = s["return_mean"].clone()
         self._track("return", returns, least=RETURN_MEMORY)
         new = s["return_var"].sqrt()
-        weight, bias = unpack(s["critics"], self.critic_sizes)[-1]  # views: predictions stay
-        weight.mul_(spread / new)
-        bias.copy_((bias * spread + mean - s["return_mean"]) / new)
+        if self.updates:  # keep predictions; a new network has none worth keeping
+            weight, bias = unpack(s["critics"], self.critic_sizes)[-1]  # views
+            weight.mul_(spread / new)
+            bias.copy_((bias * spread + mean - s["return_mean"]) / new)
         found = (found - found.mean(1, keepdim=True)) / (found.std(1, keepdim=True) + 1e-8)
         return found, (returns - s["return_mean"]) / new, explained[:, 0]
 
@@ -271,20 +274,19 @@ class PPO:
         return losses.detach()
 
     def _policy_step(
-        self,
-        obs: Tensor,
-        actions: Tensor,
-        advantage: Tensor,
-        old_mean: Tensor,
-        old_log_std: Tensor,
-        going: Tensor,
+        self, batch: tuple[Tensor, Tensor, Tensor, Tensor], old_log_std: Tensor, going: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Take one gradient step on the policies that are `going` (R, 1) and within the KL limit.
+
+        Args:
+            batch: Observations, actions, advantages and old means, each (R, B, ·).
+            old_log_std: (R, 1, act).
+            going: Which policies may step.
 
         Returns:
             KL divergence (R,), share of clipped ratios (R,), and which policies are still going.
         """
-        cfg = self.config
+        cfg, (obs, actions, advantage, old_mean) = self.config, batch
         rows = self.state["actors"].detach().requires_grad_()
         mean, log_std = self.means(obs, rows), rows[:, None, -self.act_size :]
         old, new = _log_prob(actions, old_mean, old_log_std), _log_prob(actions, mean, log_std)
@@ -296,12 +298,12 @@ class PPO:
             kl = (log_std - old_log_std + spread / (2 * (2 * log_std).exp()) - 0.5).sum(2).mean(1)
             clipped = ((new - old).exp() - 1).abs().gt(cfg.clip).float().mean((1, 2))
             going = going & (kl <= cfg.kl_limit)[:, None]
-            self._adam("actors", gradient, cfg.learning_rate, going)
+            self._adam("actors", gradient, self.state["rates"], going)
             self.state["actors"][:, -self.act_size :].clamp_(min=cfg.min_log_std)
         return kl, clipped, going
 
     @torch.no_grad()
-    def _adam(self, name: str, gradient: Tensor, rate: float, going: Tensor) -> None:
+    def _adam(self, name: str, gradient: Tensor, rate: float | Tensor, going: Tensor) -> None:
         """Step the rows that are `going` (R, 1), each row's gradient cut to the greatest length."""
         rows, steps = self.state[name], self.state[f"{name}_steps"]
         m, v = self.state[f"{name}_m"], self.state[f"{name}_v"]
@@ -315,10 +317,8 @@ class PPO:
         move = rate * corrected[0] / (corrected[1].sqrt() + epsilon)
         rows.sub_(torch.where(going, move, torch.zeros_like(move)))
 
-    # --- saving -----------------------------------------------------------------------------------
-
     def save(self) -> dict[str, Tensor]:
-        """Return everything that a later `load` needs to go on bit for bit, as named tensors."""
+        """Return named tensors from which `load` goes on bit for bit."""
         generators = torch.stack([g.get_state() for g in self.generators])
         return self.state | {"generators": generators, "updates": torch.tensor([self.updates])}
 
@@ -346,10 +346,11 @@ class PPO:
         return torch.nonzero(~torch.isfinite(sums)).flatten().tolist()
 
 
-def _small_last(layers: Layers, factor: float) -> Layers:
-    """Shrink the last layer, so that a new network starts near zero."""
+def _new(sizes: Sequence[int], generators: Sequence[torch.Generator], last: float) -> Tensor:
+    """Draw networks as rows (R, P), the last layer times `last` so that they start near zero."""
+    layers = init_mlp(sizes, generators)
     weight, bias = layers[-1]
-    return [*layers[:-1], (weight * factor, bias * factor)]
+    return pack([*layers[:-1], (weight * last, bias * last)])
 
 
 def _log_prob(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

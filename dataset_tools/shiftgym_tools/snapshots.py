@@ -90,3 +90,8 @@ def read_policy(path: Path) -> tuple[Arrays, dict[str, str]]:
     """Return a policy file's arrays and metadata."""
     with safe_open(path, "numpy") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+
+
+def section(arrays: Arrays, prefix: str) -> Arrays:
+    """Give the arrays whose names start with `prefix`, without it."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
