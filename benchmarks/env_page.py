@@ -31,6 +31,10 @@ METHOD = """\
   is observed, rewarded, checked or reset. Every call starts from the very states the vector
   environment makes its own call from (a twin with the same seeds and actions tells them, untimed);
   a row that the vector environment resets is stepped from its new initial state, and counts.
+- The vector environment skips MuJoCo's search for constraint islands where a robot is one
+  kinematic tree: the numbers stay the same to the last bit and a step takes 5 to 8 % less. Bare
+  `mujoco.batch` and the single environments run the model as compiled, islands included; that is
+  why the vector environment can be faster than bare.
 - **Sync** and **Async** are Gymnasium's `SyncVectorEnv` and `AsyncVectorEnv`; *same id* holds
   shiftgym's single environment. On the same id they run through the same trajectories.
 - **Stock ids** are Gymnasium's `-v4` and gymnasium-robotics' `-v1`; their physics is that of the
