@@ -250,14 +250,12 @@ def _named_shift(robot: str, shift: str, level: float | str | None) -> Domain:
         return catalogue()[f"{robot}-{shift}"]
     name = max((n for n in shifts if shift == n or shift.startswith(n + "-")), key=len, default="")
     token = shift.removeprefix(name).removeprefix("-")
-    if not name:
-        slugs = [slug.partition("-")[2] for slug, d in catalogue().items() if d.robot == robot]
-        raise DomainError(
-            f"The {robot} has no shift {shift!r}. {nearest(shift, filter(None, slugs))}"
-        )
-    levels = _levels(shifts[name])
+    levels = _levels(shifts[name]) if name else {}
     if not levels:
-        raise DomainError(f"{robot}-{name} has no levels, got {level or token!r}.")
+        known = [d.shift for d in catalogue().values() if d.robot == robot and d.shift]
+        if level is not None and shift in known:
+            raise DomainError(f"{robot}-{shift} has no levels, got level={level!r}.")
+        raise DomainError(f"The {robot} has no shift {shift!r}. {nearest(shift, known)}")
     if isinstance(level, str):
         token, level = level, None
     elif level is not None:

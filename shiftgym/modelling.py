@@ -20,11 +20,8 @@ import numpy as np
 
 from shiftgym.domains import Domain, asset_path, base_edits
 from shiftgym.edits import Edit
+from shiftgym.engine import mujoco
 from shiftgym.errors import DomainError, nearest
-from shiftgym.rendering import explain_gl
-
-with explain_gl():  # MuJoCo loads OpenGL when imported, and fails where MUJOCO_GL asks for too much
-    import mujoco
 
 PHYSICS = ("mujoco210", "installed")
 

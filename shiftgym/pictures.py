@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from shiftgym.domains import Domain, domain
+from shiftgym.engine import mujoco
 from shiftgym.envs.tasks import TASKS
 from shiftgym.errors import ShiftgymError
 from shiftgym.evaluation import Act, policy_act, random_act

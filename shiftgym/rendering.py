@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # importing MuJoCo can already fail for want of OpenGL; see e
     import mujoco
 
 HELP = (
-    "No picture: MuJoCo found no OpenGL ({reason}). Without a display, set MUJOCO_GL=egl "
+    "MuJoCo found no OpenGL ({reason}). Without a display, set MUJOCO_GL=egl "
     "(or MUJOCO_GL=osmesa) before Python starts. On Debian or Ubuntu the libraries are "
     "'apt-get install libegl1 libgl1 libgles2' for egl and 'apt-get install libosmesa6' for osmesa."
 )

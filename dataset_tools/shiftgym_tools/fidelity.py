@@ -16,13 +16,13 @@ from typing import Annotated, Any
 
 import gymnasium
 import h5py
-import mujoco
 import numpy as np
 import tyro
 from tqdm import tqdm
 
 import shiftgym
 from shiftgym.domains import Domain, catalogue, domain, level_token
+from shiftgym.engine import mujoco
 from shiftgym.envs.task import Array
 from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym_tools.fidelity_page import page, table

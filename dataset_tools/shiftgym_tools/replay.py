@@ -20,11 +20,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
 from shiftgym.domains import Domain, domain
+from shiftgym.engine import mujoco
 from shiftgym.envs.locomotion import Locomotion
 from shiftgym.envs.task import Array, Sims
 from shiftgym.envs.tasks import TASKS

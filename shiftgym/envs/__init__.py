@@ -1,6 +1,3 @@
 """The environments: one file per robot family, one single and one vector environment."""
 
-from shiftgym.rendering import explain_gl
-
-with explain_gl():  # MuJoCo loads OpenGL when imported, and fails where MUJOCO_GL asks for too much
-    import mujoco  # noqa: F401
+from shiftgym import engine  # noqa: F401  (first: Gymnasium's classes import MuJoCo unexplained)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import mujoco
 import numpy as np
 from gymnasium.spaces import Box
 
+from shiftgym.engine import mujoco
 from shiftgym.envs.task import Array, Sims, Task
 
 

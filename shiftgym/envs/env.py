@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import mujoco
 import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 from gymnasium.utils import EzPickle
 
 from shiftgym.domains import Domain, asset_path, from_kwargs
+from shiftgym.engine import mujoco
 from shiftgym.envs.state import INTEGRATION, pack_rng, unpack_rng
 from shiftgym.envs.task import Array, Sims, check_action
 from shiftgym.envs.tasks import TASKS

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import mujoco
 import numpy as np
 
+from shiftgym.engine import mujoco
 from shiftgym.envs.task import Array, Sims, Task
 
 TRACKING = int(mujoco.mjtCamera.mjCAMERA_TRACKING)  # the camera follows the robot

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 
+from shiftgym.engine import mujoco
 from shiftgym.envs.task import Array
 
 # What a step depends on, warm start included: stepping from it repeats the original bit for bit.

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, ClassVar
 
-import mujoco
 import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
+from shiftgym.engine import mujoco
 from shiftgym.errors import ActionError
 
 Array = NDArray[Any]

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import mujoco
 import numpy as np
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from mujoco.batch import MODEL_FIELDS, Batch
 
 from shiftgym.domains import Domain, from_kwargs
+from shiftgym.engine import mujoco
 from shiftgym.envs.state import pack_rng, unpack_rng
 from shiftgym.envs.task import Array, Sims, check_action
 from shiftgym.envs.tasks import TASKS
@@ -90,7 +89,7 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
         if model.ntree == 1:  # one tree makes one island: the same numbers, 5 to 8 % sooner
             for each in models.values():
                 each.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
-        self._batch = Batch(model, num_envs, min(num_threads, num_envs))
+        self._batch = mujoco.batch.Batch(model, num_envs, min(num_threads, num_envs))
         for name, values in _differing([models[entry] for entry in self.domains]).items():
             expanded = self._batch.expand(name)
             for row, value in enumerate(values):  # bvh_aabb expands to its leading rows only
@@ -357,7 +356,7 @@ def _differing(models: Sequence[mujoco.MjModel]) -> dict[str, list[Array]]:
     if all(model is models[0] for model in models):
         return {}
     found = {}
-    for name in MODEL_FIELDS:
+    for name in mujoco.batch.MODEL_FIELDS:
         values = [_model_field(model, name) for model in models]
         if any(not np.array_equal(values[0], value) for value in values[1:]):
             found[name] = values

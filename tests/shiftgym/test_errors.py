@@ -26,7 +26,7 @@ NAN, INF = float("nan"), float("inf")
         ("hopper-friction-x0.5", "no level 'x0.5'. Did you mean 'x0p5'?"),
         ("hopper-friction-x500", "no level 'x500'.*from x0 to x100"),
         ("hopper-kinematic-footjnt-esay", "no level 'esay'. Did you mean 'easy'?"),
-        ("hopper-kinematic-hard", "hopper-kinematic has no levels, got 'hard'"),
+        ("hopper-kinematic-hard", "no shift 'kinematic-hard'. Did you mean 'kinematic"),
         ("hopper-morph-torso-x1p7", "no level 'x1p7'.*easy, hard, medium"),
         ("hopper-kinematic-thighjnt-easy", "Did you mean 'kinematic-|no levels"),
     ],
