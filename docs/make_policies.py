@@ -57,6 +57,9 @@ the 95 % bootstrap interval. Each episode's return is in
 
 ## Table
 
+The campaign is not finished: the table holds what is packaged so far, and the curves below show how
+far each robot has come.
+
 | policy | updates | deterministic | stochastic | length | success | bar | published maximum |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
 
