@@ -24,6 +24,7 @@ import tyro
 from tqdm import tqdm
 
 import shiftgym
+from shiftgym.policies import read_policy
 from shiftgym_tools.behaviour_config import BehaviourConfig, plain, require_same
 from shiftgym_tools.curves import Curves, draw_curves
 from shiftgym_tools.interrupt import StopRequest
@@ -32,7 +33,6 @@ from shiftgym_tools.sac import METRICS, SAC
 from shiftgym_tools.snapshots import (
     provenance,
     read_checkpoint,
-    read_policy,
     section,
     write_arrays,
     write_checkpoint,
@@ -248,7 +248,7 @@ def warm_start(sac: SAC, path: Path, slugs: tuple[str, ...]) -> None:
         names = ("actors", "critics", "targets", "log_alphas")
         values = {name: torch.from_numpy(found[0][f"sac.{name}"])[rows] for name in names}
     else:
-        arrays, _ = read_policy(path)
+        arrays = read_policy(path).arrays
         flat = np.concatenate([arrays[f"{kind}{i}"].ravel() for i in range(3) for kind in "Wb"])
         values = {"actors": torch.from_numpy(flat).expand(len(slugs), -1)}
     for name, value in values.items():

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 Arrays = dict[str, np.ndarray]
@@ -84,12 +83,6 @@ def read_checkpoint(out: Path) -> tuple[Arrays, dict[str, Any]] | None:
         return None
     state = json.loads((out / "state.json").read_text())
     return load_file(out / state["arrays"]), state
-
-
-def read_policy(path: Path) -> tuple[Arrays, dict[str, str]]:
-    """Return a policy file's arrays and metadata."""
-    with safe_open(path, "numpy") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
 
 
 def section(arrays: Arrays, prefix: str) -> Arrays:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from shiftgym.policies import read_policy
 from shiftgym_agents.networks import StackedMLP, init_mlp, mlp, pack, run_generators, unpack
 from shiftgym_tools.behaviour_config import BehaviourConfig
 from shiftgym_tools.behaviours import Trainer, warm_start
@@ -22,7 +23,7 @@ from shiftgym_tools.curves import read_curves
 from shiftgym_tools.replay_buffer import Replay
 from shiftgym_tools.sac import LOG_STD_RANGE, SAC, SACConfig
 from shiftgym_tools.sac_native import NativeUnavailableError, load
-from shiftgym_tools.snapshots import read_checkpoint, read_policy
+from shiftgym_tools.snapshots import read_checkpoint
 
 OBS, ACT, ROW = 5, 2, 2 * 5 + 2 + 2
 SMALL = SACConfig(width=32, batch=24, learning_rate=1e-3)
@@ -258,7 +259,10 @@ def test_killed_and_resumed_equals_never_stopped(uninterrupted, tmp_path):
         assert np.array_equal(found[0][name], array), name
     assert timeless_curves(out) == timeless_curves(uninterrupted)
     for policy in sorted((uninterrupted / "snapshots").iterdir()):
-        ours, theirs = read_policy(policy)[0], read_policy(out / "snapshots" / policy.name)[0]
+        ours, theirs = (
+            read_policy(policy).arrays,
+            read_policy(out / "snapshots" / policy.name).arrays,
+        )
         assert all(np.array_equal(ours[name], theirs[name]) for name in theirs), policy.name
 
 
@@ -267,7 +271,7 @@ def test_run_folder_holds_policies_curves_and_a_picture(uninterrupted):
     rows = read_curves(uninterrupted / "curves.csv")
     assert [row["updates"] for row in rows[::2]] == ["0", "208", "400", "608"]
     policy = uninterrupted / "snapshots" / "hopper-kinematic-00000608.safetensors"
-    arrays, about = read_policy(policy)
+    arrays, about = read_policy(policy).arrays, read_policy(policy).metadata
     assert {name: array.shape for name, array in arrays.items()} == {
         "W0": (11, 32),
         "b0": (32,),
@@ -307,7 +311,7 @@ def test_warm_start_takes_actor_from_policy_and_all_from_folder(uninterrupted):
     sac = SAC(11, 3, config, [5, 6], backend="eager")
     policy = uninterrupted / "snapshots" / "hopper-00000608.safetensors"
     warm_start(sac, policy, slugs)
-    for name, array in read_policy(policy)[0].items():
+    for name, array in read_policy(policy).arrays.items():
         assert np.array_equal(sac.actor_arrays(1)[name], array)
     with pytest.raises(ValueError, match="width"):
         warm_start(SAC(11, 3, SACConfig(width=64), [5, 6]), policy, slugs)
