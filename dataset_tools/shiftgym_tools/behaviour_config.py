@@ -37,6 +37,8 @@ class BehaviourConfig:
     """Sub-environments that each agent steps in parallel."""
     updates_per_block: int = 32
     """Updates between two rounds of environment steps."""
+    multi_step: int = 1
+    """Steps that a stored reward sums over; 3 learns faster where updates are scarce."""
     random_steps: int = 5_000
     """Environment steps per agent with uniform actions before the first update."""
     capacity: int = 400_000

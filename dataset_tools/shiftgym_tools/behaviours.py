@@ -28,6 +28,7 @@ from shiftgym.policies import read_policy
 from shiftgym_tools.behaviour_config import BehaviourConfig, plain, require_same
 from shiftgym_tools.curves import Curves, draw_curves
 from shiftgym_tools.interrupt import StopRequest
+from shiftgym_tools.multi_step import MultiStep
 from shiftgym_tools.replay_buffer import Replay
 from shiftgym_tools.sac import METRICS, SAC
 from shiftgym_tools.snapshots import (
@@ -77,6 +78,13 @@ class Trainer:
         self.running = np.zeros(self.agents * self.copies)
         self.steps, self.seconds = 0, 0.0
         found = read_checkpoint(config.out)
+        self.pending = MultiStep(
+            config.multi_step,
+            config.sac.discount,
+            self.agents * self.copies,
+            self.obs_size,
+            2 * self.obs_size + self.act_size + 2,
+        )
         self.replay = self._open_replay(found[1]["written"] if found else 0, fresh=not found)
         if found:
             self._restore(*found)
@@ -112,6 +120,7 @@ class Trainer:
         self.sac.load({name: torch.from_numpy(array.copy()) for name, array in own.items()})
         self.envs.reset(seed=0)
         self.envs.set_state(section(arrays, "env."))
+        self.pending.load(section(arrays, "pending."))
         self.obs, self.running = arrays["obs"].copy(), arrays["running"].copy()
         self.steps, self.seconds = state["steps"], state["seconds"]
         for own, values in zip(self.recent, state["recent"], strict=True):
@@ -122,6 +131,7 @@ class Trainer:
         written = self.replay.flush()
         arrays = {f"sac.{name}": tensor.numpy() for name, tensor in self.sac.save().items()}
         arrays |= {f"env.{name}": np.asarray(a) for name, a in self.envs.get_state().items()}
+        arrays |= {f"pending.{name}": array for name, array in self.pending.save().items()}
         state = {"updates": self.sac.updates, "steps": self.steps, "written": written}
         state |= {"seconds": self.seconds, "recent": [list(own) for own in self.recent]}
         write_checkpoint(
@@ -142,9 +152,11 @@ class Trainer:
             after, reward, terminated, truncated, _ = self.envs.step(flat)
             ends = np.stack([reward, terminated], 1)
             rows = np.concatenate([self.obs, flat, after, ends], 1, dtype=np.float32)
-            self.replay.add(rows.reshape(self.agents, self.copies, -1))
-            self.running += reward
             done = terminated | truncated
+            ripe = self.pending.push(rows, done)
+            if ripe is not None:
+                self.replay.add(ripe.reshape(self.agents, self.copies, -1))
+            self.running += reward
             for k in np.flatnonzero(done):
                 self.recent[k // self.copies].append(float(self.running[k]))
             if done.any():

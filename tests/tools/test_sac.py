@@ -201,7 +201,7 @@ def test_sampling_is_uniform(tmp_path):
 TINY = """
 --robot hopper --domains hopper hopper-kinematic --updates 640 --sac.width 32 --sac.batch 32
 --envs-per-agent 4 --updates-per-block 16 --random-steps 200 --capacity 600 --evaluate-every 200
---evaluation-episodes 2 --checkpoint-minutes 0.003 --threads 2 --no-progress
+--evaluation-episodes 2 --checkpoint-minutes 0.003 --threads 2 --multi-step 3 --no-progress
 """.split()
 
 
