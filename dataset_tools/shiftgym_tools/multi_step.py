@@ -56,9 +56,9 @@ class MultiStep:
 
     def save(self) -> dict[str, np.ndarray]:
         """Return what `load` needs to go on."""
-        return {"rows": self.rows, "open": self.open, "filled": np.asarray(self.filled)}
+        return {"rows": self.rows, "open": self.open, "filled": np.asarray([self.filled])}
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on from what `save` returned."""
         self.rows[:], self.open[:] = arrays["rows"], arrays["open"]
-        self.filled = int(arrays["filled"])
+        self.filled = int(arrays["filled"][0])
