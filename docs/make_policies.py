@@ -1,7 +1,8 @@
 """Write docs/policies.md from the packaged policies: python docs/make_policies.py [RUN ...].
 
 Given run folders of `shiftgym policies train`, their learning curves are copied to
-docs/data/policy_curves.csv first.
+docs/data/policy_curves.csv first, and how each was trained to docs/data/policy_runs.json. A run
+that was warm-started begins in the picture where the run it came from had arrived.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any
 
 import matplotlib
 
-from shiftgym.domains import domain
+from shiftgym.domains import catalogue, domain
 from shiftgym.policies import POLICIES, index
 from shiftgym.scores import reference
+from shiftgym_tools.behaviour_config import BehaviourConfig
 from shiftgym_tools.packaging import (
     PUBLISHED,
     SHARE_OF_PUBLISHED,
@@ -31,7 +33,9 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 HERE = Path(__file__).parent
 CURVES = HERE / "data" / "policy_curves.csv"
-COLUMNS = ("domain", "updates", "step", "return_mean", "train_return", "seconds")
+RUNS = HERE / "data" / "policy_runs.json"
+COLUMNS = ("run", "domain", "updates", "step", "return_mean", "train_return", "seconds")
+TOLD = ("updates", "seed", "multi_step", "steps_per_update", "reward_bonus", "control_refund")
 INTRODUCTION = """\
 # Behaviour policies
 
@@ -40,11 +44,31 @@ repeats a row, `shiftgym render DOMAIN --policy expert --out x.gif` shows one at
 
 ## How they are made
 
-Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905) in each domain, all eight domains of a
-robot in lockstep: `shiftgym policies train --robot hopper`. For the hands, PPO (Schulman et al.
-2017, arXiv:1707.06347) that starts from the DAPG experts of hand_dapg (Apache-2.0):
-`shiftgym policies train-hands --robot pen --expert pen.npz`. Then `shiftgym policies grade` chooses
-and measures, `shiftgym policies package` puts the chosen into the package.
+Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), one agent per domain, the domains of a
+run in lockstep; 128-wide networks, batches of 128, four environment steps per update, 3-step
+returns, in stages that start from each other (`--warm-start`):
+
+1. the unshifted robot from scratch, step size 1e-3:
+   `shiftgym policies train --robot hopper --domains hopper --multi-step 3
+   --sac.learning-rate 1e-3 --evaluate-every 2000 --out runs/hopper`. The Ant first learned with
+   `--reward-bonus -0.8 --control-refund 0.4`, without which it learns to stand still, and then with
+   its true reward.
+2. its shifts, all from the robot's own agent:
+   `shiftgym policies train --robot hopper --domains hopper-kinematic hopper-morph ...
+   --warm-start runs/hopper --out runs/hopper-shifts`.
+3. where that did not suffice, more updates with a smaller step size (2e-4 to 6e-4), or a curriculum
+   of domains in between: friction x2, x2.6, x3.4, x4.2 and then x5 for Walker2d's
+   `friction-x5`; hip ranges of 15, 7.5, 3 and 1.2 degrees before the Ant's `kinematic`, whose hips
+   have 0.3.
+4. HalfCheetah also from scratch for 28,000 updates in all domains, for its medium policies.
+
+[policy_runs.json](data/policy_runs.json) lists every run with its domains, start and settings. All
+this took about two hours of two CPU cores that also did other work; a GPU was not at hand.
+
+For the hands, PPO (Schulman et al. 2017, arXiv:1707.06347) that starts from the DAPG experts of
+hand_dapg (Apache-2.0): `shiftgym policies train-hands --robot pen --expert pen.npz`. Then
+`shiftgym policies grade` chooses and measures, `shiftgym policies package` puts the chosen into the
+package.
 
 `expert` is the best policy where it reaches the bar; elsewhere it is called `best`. The bar is
 {bars} for the unshifted robots; {share} of the published reference maximum for shifted locomotion,
@@ -57,9 +81,6 @@ the 95 % bootstrap interval. Each episode's return is in
 
 ## Table
 
-The campaign is not finished: the table holds what is packaged so far, and the curves below show how
-far each robot has come.
-
 | policy | updates | deterministic | stochastic | length | success | bar | published maximum |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
 
@@ -67,29 +88,64 @@ far each robot has come.
 def main(runs: list[Path]) -> None:
     """Copy the curves, draw them, and write the page."""
     if runs:
-        rows = [row for run in runs for row in csv.DictReader((run / "curves.csv").open())]
+        rows = [
+            row | {"run": run.name, "domain": row["domain"].rpartition(":")[2]}
+            for run in runs
+            for row in csv.DictReader((run / "curves.csv").open())
+        ]
         with CURVES.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+        RUNS.write_text(json.dumps({run.name: told(run) for run in runs}, indent=1) + "\n")
     draw(list(csv.DictReader(CURVES.open())))
     known = json.loads((POLICIES / "evaluations.json").read_text())
     (HERE / "policies.md").write_text(page(known))
     print(f"Wrote {HERE / 'policies.md'}")
 
 
+def told(run: Path) -> dict[str, Any]:
+    """Say how a run was trained: its settings and what it started from."""
+    content = json.loads((run / "config.json").read_text())
+    config = content["config"]
+    parent = Path(config["warm_start"]).name if config["warm_start"] else None
+    found = {"domains": [name.rpartition(":")[2] for name in content["domains"]]}
+    found |= {"started_from": parent, "learning_rate": config["sac"]["learning_rate"]}
+    return (
+        found
+        | {name: config.get(name, getattr(BehaviourConfig, name)) for name in TOLD}
+        | content["provenance"]
+    )
+
+
 def draw(rows: list[dict[str, str]]) -> None:
-    """Draw one panel per robot: deterministic returns against updates, a line per domain."""
-    robots = list(dict.fromkeys(domain(row["domain"]).robot for row in rows))
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7), squeeze=False)
+    """Draw one panel per robot: deterministic returns against updates, a colour per domain."""
+    about = json.loads(RUNS.read_text())
+    last = {name: 0 for name in about}
+    for row in rows:
+        last[row["run"]] = max(last[row["run"]], int(row["updates"]))
+
+    def begin(run: str | None) -> int:
+        """Count the updates before a run: those of the runs it started from."""
+        parent = about[run]["started_from"] if run in about else None
+        return begin(parent) + last[parent] if parent in about else 0
+
+    known = catalogue()
+    robots = list(dict.fromkeys(known[r["domain"]].robot for r in rows if r["domain"] in known))
+    figure, axes = plt.subplots(2, 2, figsize=(11, 8), squeeze=False)
     for robot, axis in zip(robots, axes.flat, strict=False):
-        slugs = dict.fromkeys(r["domain"] for r in rows if domain(r["domain"]).robot == robot)
-        for slug in slugs:
-            own = [row for row in rows if row["domain"] == slug]
-            x = [int(row["updates"]) / 1000 for row in own]
-            label = domain(slug).shift or "source"
-            axis.plot(x, [float(row["return_mean"]) for row in own], label=label, lw=1.2)
-        axis.set(title=robot, xlabel="thousand updates per agent", ylabel="return (5 episodes)")
+        shifts = {of.slug: of.shift for of in known.values() if of.robot == robot}
+        shown = [slug for slug in shifts if any(row["domain"] == slug for row in rows)]
+        for colour, slug in enumerate(shown):
+            label: str | None = shifts[slug] or "source"
+            for run in about:
+                own = [row for row in rows if row["domain"] == slug and row["run"] == run]
+                if own:
+                    x = [(begin(run) + int(row["updates"])) / 1000 for row in own]
+                    y = [float(row["return_mean"]) for row in own]
+                    axis.plot(x, y, label=label, lw=1, color=f"C{colour}")
+                    label = None
+        axis.set(title=robot, xlabel="thousand updates per agent", ylabel="return (3 episodes)")
         axis.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(HERE / "policy_curves.png", dpi=110)

@@ -39,8 +39,13 @@ class BehaviourConfig:
     """Updates between two rounds of environment steps."""
     multi_step: int = 1
     """Steps that a stored reward sums over; 3 learns faster where updates are scarce."""
+    reward_bonus: float = 0.0
+    """Added to every stored reward; below 0 it takes a survival bonus away. Returns stay true."""
+    control_refund: float = 0.0
+    """Times |action|^2, added to stored rewards: gives control costs back, so that an ant learns to
+    run before it learns to stand still. Warm-start the run that counts from one trained so."""
     random_steps: int = 5_000
-    """Environment steps per agent with uniform actions before the first update."""
+    """Environment steps per agent before the first update: uniform actions, or a warm start's."""
     capacity: int = 400_000
     """Transitions per agent that the replay samples from (1,000,000 is usual on a GPU)."""
     evaluate_every: int = 10_000

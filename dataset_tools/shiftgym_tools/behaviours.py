@@ -150,7 +150,8 @@ class Trainer:
             actions = noise[:, i].cpu().numpy() if random else self.sac.act(obs, noise[:, i])
             flat = actions.reshape(self.agents * self.copies, -1)
             after, reward, terminated, truncated, _ = self.envs.step(flat)
-            ends = np.stack([reward, terminated], 1)
+            effort = self.config.control_refund * np.square(flat).sum(1)
+            ends = np.stack([reward + self.config.reward_bonus + effort, terminated], 1)
             rows = np.concatenate([self.obs, flat, after, ends], 1, dtype=np.float32)
             done = terminated | truncated
             ripe = self.pending.push(rows, done)
@@ -174,7 +175,8 @@ class Trainer:
         bar = tqdm(total=config.updates, initial=start, disable=not config.progress, **look)
         with stop, bar:
             while self.sac.updates < config.updates and not stop.requested:
-                self.collect(random=self.steps < config.random_steps)
+                first = self.steps < config.random_steps
+                self.collect(random=first and config.warm_start is None)
                 before = self.sac.updates
                 if self.steps >= config.random_steps:
                     self.sac.train(self.replay, config.updates_per_block)

@@ -1,12 +1,14 @@
 """Grade trained policies: choose expert and medium, and measure what is kept on fresh episodes.
 
     candidates   every snapshot, with what it earned when it was saved: the mean of a few
-                 deterministic episodes, and of the last training episodes (stochastic)
+                 deterministic episodes
     expert       of the 3 best candidates the one that earns most over 20 episodes (seeds
                  500,000 on), deterministic
-    medium       of the 3 candidates nearest to random + (expert - random) / 3 (D4RL's rule) the
-                 nearest over 20 episodes, stochastic
-    ladder       for unshifted robots: 8 candidates at even steps from random up to medium
+    medium       of the 5 candidates nearest to random + (expert - random) / 3 (D4RL's rule) the
+                 nearest over 20 episodes, stochastic; none where even that one earns more than
+                 two thirds of the way
+    ladder       for unshifted locomotion: 8 different candidates at even steps from random up to
+                 medium
     measurement  100 fresh episodes (seeds 900,000 on), deterministic and stochastic
 
 No measurement seed takes part in the selection, so the reported numbers are not selected upwards.
@@ -15,23 +17,24 @@ No measurement seed takes part in the selection, so the reported numbers are not
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from shiftgym.domains import domain
 from shiftgym.errors import ShiftgymError
-from shiftgym.evaluation import evaluate, policy_act, random_act
+from shiftgym.evaluation import HELD, evaluate, policy_act, random_act
 from shiftgym.policies import Policy, read_policy
 from shiftgym_tools.snapshots import write_json
 
 SELECTION_SEED, SELECTION_EPISODES = 500_000, 20
 MEASUREMENT_SEED, MEASUREMENT_EPISODES = 900_000, 100
 NOISE_SEED = 7
-LADDER, SHORTLIST = 8, 3
+LADDER, SHORTLIST, NEAR = 8, 3, 5
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,6 @@ class Candidate:
     path: Path
     updates: int
     deterministic: float
-    stochastic: float
 
 
 def measure(policy: Policy, slug: str, episodes: int = MEASUREMENT_EPISODES) -> dict[str, Any]:
@@ -75,18 +77,47 @@ def grade_domain(slug: str, candidates: Sequence[Candidate], ladder: bool) -> di
     measured = measure(read_policy(expert.path), slug)
     floor = random["return"]
     third = floor + (measured["stochastic"]["return"] - floor) / 3
-    near = sorted(candidates, key=lambda candidate: abs(candidate.stochastic - third))[:SHORTLIST]
+    near = sorted(candidates, key=lambda candidate: abs(candidate.deterministic - third))[:NEAR]
     medium = min(near, key=lambda candidate: abs(_selected(candidate, slug, NOISE_SEED) - third))
-    chosen = {"medium": medium}
-    for rung in range(LADDER if ladder else 0):
-        goal = floor + (third - floor) * rung / (LADDER - 1)
-        chosen[f"ladder-{rung}"] = min(
-            candidates, key=lambda c, goal=goal: abs(c.stochastic - goal)
-        )
     tiers = {"expert": _entry(expert) | measured}
-    for tier, candidate in chosen.items():
-        tiers[tier] = _entry(candidate) | measure(read_policy(candidate.path), slug)
+    found = _entry(medium) | measure(read_policy(medium.path), slug)
+    if found["stochastic"]["return"] - floor <= 2 * (third - floor):
+        tiers["medium"] = found
+    chosen = choose_ladder(candidates, floor, third, slug) if ladder else []
+    rungs = [_entry(candidate) | measure(read_policy(candidate.path), slug) for candidate in chosen]
+    rungs.sort(key=lambda entry: entry["stochastic"]["return"])
+    tiers |= {f"ladder-{k}": entry for k, entry in enumerate(rungs)}
     return {"domain": slug, "random": random, "tiers": tiers}
+
+
+def choose_ladder(
+    candidates: Sequence[Candidate], low: float, high: float, slug: str
+) -> list[Candidate]:
+    """Choose different candidates whose stochastic returns step evenly from `low` to `high`.
+
+    Twice as many as needed are shortlisted by what they earned when saved, then tried.
+
+    Raises:
+        ShiftgymError: fewer candidates than rungs.
+    """
+    if len(candidates) < LADDER:
+        raise ShiftgymError(
+            f"A ladder needs {LADDER} snapshots, there are {len(candidates)}: train with a smaller "
+            "--evaluate-every."
+        )
+    saved = {candidate: candidate.deterministic for candidate in candidates}
+    short = _evenly(saved, low, high, min(2 * LADDER, len(candidates)))
+    tried = {candidate: _selected(candidate, slug, NOISE_SEED) for candidate in short}
+    return _evenly(tried, low, high, LADDER)
+
+
+def _evenly(values: Mapping[Candidate, float], low: float, high: float, n: int) -> list[Candidate]:
+    """Choose n different candidates with values nearest to even steps from low to high."""
+    left, chosen = dict(values), []
+    for goal in np.linspace(low, high, n):
+        chosen.append(min(left, key=lambda candidate: abs(left[candidate] - goal)))  # noqa: B023
+        del left[chosen[-1]]
+    return chosen
 
 
 def grade(runs: tuple[Path, ...], out: Path = Path("runs/behaviours/graded")) -> None:
@@ -106,7 +137,7 @@ def grade(runs: tuple[Path, ...], out: Path = Path("runs/behaviours/graded")) ->
         target = out / f"{slug}.json"
         if target.exists():
             continue
-        result = grade_domain(slug, candidates, ladder=domain(slug).shift is None)
+        result = grade_domain(slug, candidates, ladder=_has_ladder(slug))
         write_json(target, result)
         best = result["tiers"]["expert"]
         earned = best["deterministic"]["return"]
@@ -120,9 +151,8 @@ def by_domain(runs: Iterable[Path]) -> dict[str, list[Candidate]]:
     for run in runs:
         for path in sorted((run / "snapshots").glob("*.safetensors")):
             told = read_policy(path).metadata
-            returns = float(told["return_mean"]), float(told["train_return"])
             if told["train_return"] != "nan":  # the untrained one at step 0
-                candidate = Candidate(path, int(told["updates"]), *returns)
+                candidate = Candidate(path, int(told["updates"]), float(told["return_mean"]))
                 found.setdefault(told["domain"], []).append(candidate)
     if not found:
         raise ShiftgymError(f"No snapshots in {', '.join(map(str, runs))}.")
@@ -135,8 +165,13 @@ def _selected(candidate: Candidate, slug: str, noise: int | None) -> float:
     return float(evaluate(act, slug, SELECTION_EPISODES, SELECTION_SEED).returns.mean())
 
 
+def _has_ladder(slug: str) -> bool:
+    """Say whether a domain keeps a ladder for medium-replay: unshifted robots but the hands."""
+    return domain(slug).shift is None and domain(slug).robot not in HELD
+
+
 def _entry(candidate: Candidate) -> dict[str, Any]:
-    return {"file": str(candidate.path), "updates": candidate.updates}
+    return {"file": str(candidate.path.resolve()), "updates": candidate.updates}
 
 
 def load_graded(folder: Path) -> dict[str, dict[str, Any]]:

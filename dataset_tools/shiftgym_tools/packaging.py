@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ def bar(slug: str) -> float:
 def package(graded: Path = Path("runs/behaviours/graded"), out: Path = POLICIES) -> None:
     """Copy graded policies into the package, with index.json (SHA-256) and evaluations.json.
 
+    What is packaged already of domains that were not graded now stays as it is.
+
     A domain's best policy is its `expert` where it reaches the bar (a source robot's own return, or
     0.7 of the published reference maximum of the shifted domain; success for the hands), and its
     `best` elsewhere.
@@ -54,8 +58,8 @@ def package(graded: Path = Path("runs/behaviours/graded"), out: Path = POLICIES)
     if not found:
         raise ShiftgymError(f"No graded domains in {graded}: run shiftgym policies grade first.")
     out.mkdir(parents=True, exist_ok=True)
-    index: dict[str, dict[str, Any]] = {}
-    evaluations: dict[str, dict[str, Any]] = {}
+    index = _of_others(out / "index.json", found)
+    evaluations = _of_others(out / "evaluations.json", found)
     for slug, result in found.items():
         reached = result["tiers"]["expert"]["deterministic"][metric(slug)] >= bar(slug)
         for tier, entry in result["tiers"].items():
@@ -80,6 +84,12 @@ def package(graded: Path = Path("runs/behaviours/graded"), out: Path = POLICIES)
     for stale in out.glob("*.safetensors"):
         if stale.name not in {entry["file"] for entry in index.values()}:
             stale.unlink()
-    write_json(out / "evaluations.json", evaluations)
-    write_json(out / "index.json", index)
+    write_json(out / "evaluations.json", dict(sorted(evaluations.items())))
+    write_json(out / "index.json", dict(sorted(index.items())))
     print(f"Packaged {len(index)} policies, {size / 1e6:.1f} MB, in {out}")
+
+
+def _of_others(path: Path, graded: Container[str]) -> dict[str, Any]:
+    """Read the entries of domains that are not graded now."""
+    known = json.loads(path.read_text()) if path.exists() else {}
+    return {name: entry for name, entry in known.items() if name.split("/")[0] not in graded}

@@ -31,7 +31,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(grading, "MEASUREMENT_EPISODES", 3)
     monkeypatch.setattr(grading.measure, "__defaults__", (3,))
     (tmp_path / "run" / "snapshots").mkdir(parents=True)
-    for k in range(5):
+    for k in range(10):
         told = {"kind": "sac", "domain": SLUG, "updates": str(k * 100)}
         told |= {"return_mean": str(100.0 * k), "train_return": str(90.0 * k) if k else "nan"}
         path = tmp_path / "run" / "snapshots" / f"{SLUG}-{k:08d}.safetensors"
@@ -41,15 +41,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_snapshots_are_read_with_what_they_earned_and_the_untrained_one_is_left_out(run: Path):
     (candidates,) = grading.by_domain([run]).values()
-    assert [c.updates for c in candidates] == [100, 200, 300, 400]
-    assert [c.deterministic for c in candidates] == [100, 200, 300, 400]
+    assert [c.updates for c in candidates] == [100 * k for k in range(1, 10)]
+    assert [c.deterministic for c in candidates] == [100 * k for k in range(1, 10)]
 
 
 def test_grading_measures_every_tier_and_goes_on_where_it_stopped(run: Path, tmp_path: Path):
     out = tmp_path / "graded"
     grading.grade((run,), out)
     (result,) = grading.load_graded(out).values()
-    assert {"expert", "medium", *(f"ladder-{k}" for k in range(8))} == set(result["tiers"])
+    ladder = {f"ladder-{k}" for k in range(8)}
+    assert {"expert", *ladder} <= set(result["tiers"]) <= {"expert", "medium", *ladder}
+    assert len({result["tiers"][rung]["file"] for rung in ladder}) == 8
     for entry in result["tiers"].values():
         for mode in ("deterministic", "stochastic"):
             found = entry[mode]
@@ -70,6 +72,29 @@ def test_no_false_experts(run: Path, tmp_path: Path):
     assert all((out / entry["file"]).exists() for entry in index.values())
     evaluations = json.loads((out / "evaluations.json").read_text())
     assert evaluations[f"{SLUG}/best"]["bar"] == packaging.bar(SLUG) == 7500
+
+
+def test_packaging_keeps_the_domains_that_were_not_graded_now(run: Path, tmp_path: Path):
+    out = tmp_path / "packaged"
+    grading.grade((run,), tmp_path / "graded")
+    packaging.package(tmp_path / "graded", out)
+    other = json.loads((tmp_path / "graded" / f"{SLUG}.json").read_text())
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / f"{SLUG}-morph.json").write_text(json.dumps(other))
+    packaging.package(tmp_path / "again", out)
+    index = json.loads((out / "index.json").read_text())
+    assert {f"{SLUG}/best", f"{SLUG}-morph/best"} <= set(index)
+    assert all((out / entry["file"]).exists() for entry in index.values())
+
+
+def test_a_ladder_takes_different_snapshots_and_says_when_there_are_too_few(monkeypatch):
+    monkeypatch.setattr(grading, "_selected", lambda candidate, slug, noise: candidate.updates / 3)
+    made = [grading.Candidate(Path(str(k)), k, float(k // 3)) for k in range(30)]
+    chosen = grading.choose_ladder(made, 0.0, 7.0, SLUG)
+    assert len({candidate.path for candidate in chosen}) == 8
+    assert [candidate.updates for candidate in chosen] == [3 * k for k in range(8)]
+    with pytest.raises(shiftgym.ShiftgymError, match="evaluate-every"):
+        grading.choose_ladder(made[:7], 0.0, 7.0, SLUG)
 
 
 def test_the_bar_of_a_shifted_domain_is_a_share_of_its_own_published_maximum():

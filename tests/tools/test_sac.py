@@ -334,6 +334,27 @@ def test_divergence_is_reported_by_domain(tmp_path):
         trainer.run()
 
 
+def tiny(out, **changes):
+    return BehaviourConfig(
+        domains=("hopper",), out=out, sac=SACConfig(width=32, batch=32), envs_per_agent=4,
+        updates=0, evaluation_episodes=1, random_steps=100, progress=False, **changes,
+    )  # fmt: skip
+
+
+def test_shaping_changes_stored_rewards_alone(tmp_path):
+    plain, shaped = (
+        Trainer(tiny(tmp_path / "a")),
+        Trainer(tiny(tmp_path / "b", reward_bonus=-0.5, control_refund=0.25)),
+    )
+    for trainer in (plain, shaped):
+        trainer.collect(random=True)
+    assert np.array_equal(plain.running, shaped.running)
+    ours, theirs = (t.replay.gather(torch.arange(16)[None]).numpy()[0] for t in (plain, shaped))
+    effort = np.square(ours[:, 11:14]).sum(1)
+    np.testing.assert_allclose(theirs[:, -2], ours[:, -2] - 0.5 + 0.25 * effort, atol=1e-5)
+    assert np.array_equal(np.delete(ours, -2, 1), np.delete(theirs, -2, 1))
+
+
 def test_block_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="envs_per_agent"):
         _ = BehaviourConfig(envs_per_agent=5).rounds
