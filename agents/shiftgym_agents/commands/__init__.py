@@ -1,0 +1,1 @@
+"""The commands of the agents; one file each."""

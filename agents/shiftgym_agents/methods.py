@@ -1,0 +1,33 @@
+"""List the methods: adding one is a file and a row here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from shiftgym.errors import DomainError, nearest
+from shiftgym_agents.agent import Agent
+
+METHODS = {  # name -> (class, what it is in one line)
+    "iql": ("shiftgym_agents.iql:IQL", "implicit Q-learning on source and target data"),
+    "iql-target": ("shiftgym_agents.iql:TargetIQL", "implicit Q-learning on target data alone"),
+    "bc": ("shiftgym_agents.bc:BC", "imitation of the target data alone"),
+    "sql": ("shiftgym_agents.sql:SQL", "sparse Q-learning on source and target data"),
+    "otdf": ("shiftgym_agents.otdf:OTDF", "IQL on source rows close to the target by transport"),
+    "igdf": ("shiftgym_agents.igdf:IGDF", "IQL on source rows of high contrastive score"),
+    "dvdf-igdf": ("shiftgym_agents.dvdf:DVDF", "IGDF that also asks how good a source row is"),
+    "dvdf-otdf": ("shiftgym_agents.dvdf:DVDFOTDF", "OTDF that also asks how good a row is"),
+    "droco": ("shiftgym_agents.droco:DROCO", "IQL with robust bootstraps of source rows"),
+    "tabb": ("shiftgym_agents.tabb:TABB", "latent IQL on source rows answered as the target would"),
+}
+
+
+def method(name: str) -> type[Agent]:
+    """Find a method's class by name.
+
+    Raises:
+        DomainError: No method is called so; the message names the nearest.
+    """
+    if name not in METHODS:
+        raise DomainError(f"Unknown method {name!r}. {nearest(name, METHODS)}")
+    module, _, attribute = METHODS[name][0].partition(":")
+    return getattr(import_module(module), attribute)

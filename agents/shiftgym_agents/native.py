@@ -1,0 +1,167 @@
+"""Build and call the C++ kernels that run stacked MLPs and Adam on CPU cores.
+
+`kernels/mlp.cpp` is compiled once with the machine's own C++ compiler (`$CXX`, else `g++`, `c++` or
+`clang++`) and kept in the user's cache, under a name that contains the hash of source, compiler and
+processor. Without a compiler, `load` raises and `--backend eager` does the same job slower.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from ctypes import c_float, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from shiftgym.errors import ShiftgymError
+
+SOURCE = Path(__file__).parent / "kernels" / "mlp.cpp"
+FLAGS = "-O3 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -std=c++17"
+FLAGS += " -shared -fPIC -pthread"
+SHAPE = [c_int64] * 5 + [c_void_p] * 2 + [c_int64, c_void_p, c_int64, c_int64]
+SIGNATURES = {
+    "mlp_forward": [*SHAPE, c_void_p, c_void_p],
+    "mlp_backward": [*SHAPE, c_void_p, c_void_p, c_void_p, c_void_p],
+    "adam": [c_int64] * 3 + [c_void_p] * 6 + [c_float] * 4,
+    "follow": [c_int64, c_int64, c_void_p, c_void_p, c_float],
+}
+
+
+class NativeUnavailableError(ShiftgymError):
+    """Say why the C++ kernels cannot be built here, and what to do instead."""
+
+
+def _compiler() -> str:
+    for name in (os.environ.get("CXX"), "g++", "c++", "clang++"):
+        found = shutil.which(name) if name else None
+        if found:
+            return found
+    raise NativeUnavailableError(
+        "no C++ compiler found for the fast CPU path: install g++ (or set CXX), "
+        "or train with --backend eager"
+    )
+
+
+def _processor() -> str:
+    """Identify the processor, since -march=native code must not travel to another one."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        return "".join(sorted({x for x in lines if x.startswith(("model name", "flags"))}))
+    return platform.machine() + platform.processor()
+
+
+@cache
+def load() -> ctypes.CDLL:
+    """Return the compiled library, building it first where the cache has none.
+
+    Raises:
+        NativeUnavailableError: No compiler, or the compiler failed (its message is included).
+    """
+    compiler = _compiler()
+    sources = [path.read_text() for path in sorted(SOURCE.parent.glob("*.?pp"))]
+    key = "\0".join((*sources, FLAGS, compiler, _processor()))
+    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "shiftgym"
+    library = root / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    if not library.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root) as folder:
+            built = Path(folder) / library.name
+            command = [compiler, *FLAGS.split(), "-o", str(built), str(SOURCE)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise NativeUnavailableError(
+                    f"building {SOURCE.name} failed; train with --backend eager, or mend this:\n"
+                    f"{' '.join(command)}\n{done.stderr[-2000:]}"
+                )
+            built.replace(library)
+    loaded = ctypes.CDLL(str(library))
+    for name, arguments in SIGNATURES.items():
+        function = getattr(loaded, name)
+        function.argtypes, function.restype = arguments, None
+    return loaded
+
+
+class StackedMLP(torch.autograd.Function):
+    """Apply `N = R * C` MLPs with ReLU to `R` batches, `C` networks to each batch.
+
+    Shapes: x `(R, B, in)` (last axis dense), rows `(R, C, P)`, result `(R, C, B, out)`.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, rows: Tensor, sizes: tuple[int, ...]) -> Tensor:  # pyright: ignore
+        """Run the networks and keep the hidden units for the backward pass."""
+        _require(x, rows)
+        runs, copies, _ = rows.shape
+        batch, nets = x.shape[1], runs * copies
+        keep = nets * batch * sum(sizes[1:-1]) if any(ctx.needs_input_grad) else 0
+        hidden = x.new_empty(keep)
+        y = x.new_empty(runs, copies, batch, sizes[-1])
+        shape = _shape(x, rows, sizes)
+        load().mlp_forward(*shape, hidden.data_ptr() if keep else 0, y.data_ptr())
+        ctx.save_for_backward(x, rows, hidden)
+        ctx.sizes = sizes
+        return y
+
+    @staticmethod
+    def backward(ctx, gy: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # pyright: ignore
+        """Give the gradients of batches and weights that are asked for."""
+        x, rows, hidden = ctx.saved_tensors
+        gy, (to_x, to_rows, _) = gy.contiguous(), ctx.needs_input_grad
+        runs, copies, _ = rows.shape
+        gx = x.new_empty(runs, copies, *x.shape[1:]) if to_x else None
+        grad = torch.empty_like(rows) if to_rows else None
+        pointers = [t.data_ptr() if t is not None else 0 for t in (hidden, gy, grad, gx)]
+        load().mlp_backward(*_shape(x, rows, ctx.sizes), *pointers)
+        return gx.sum(1) if gx is not None else None, grad, None
+
+
+def _shape(x: Tensor, rows: Tensor, sizes: tuple[int, ...]) -> tuple[object, ...]:
+    runs, copies, total = rows.shape
+    layers = len(sizes) - 1
+    head = (torch.get_num_threads(), runs * copies, copies, x.shape[1], layers, _sizes(sizes))
+    return *head, rows.data_ptr(), total, x.data_ptr(), x.stride(0), x.stride(1)
+
+
+@cache
+def _sizes(sizes: Sequence[int]) -> ctypes.Array[c_int64]:
+    return (c_int64 * len(sizes))(*sizes)
+
+
+def _require(x: Tensor, rows: Tensor) -> None:
+    good = x.dtype == rows.dtype == torch.float32 and x.device.type == rows.device.type == "cpu"
+    if not good or x.stride(2) != 1 or not rows.is_contiguous():
+        raise ValueError("native kernels take float32 CPU tensors, dense along the last axis")
+
+
+def adam_(
+    p: Tensor,
+    m: Tensor,
+    v: Tensor,
+    g: Tensor,
+    rate: Tensor,
+    second: Tensor,
+    betas: tuple[float, float],
+    epsilon: float,
+) -> None:
+    """Take one Adam step in place on rows `(R, ...)`; rate and second are float32 `(R,)`."""
+    runs = len(p)
+    pointers = [tensor.data_ptr() for tensor in (p, m, v, g, rate, second)]
+    threads = torch.get_num_threads()
+    shares = 1 - betas[0], betas[1], 1 - betas[1]  # in float64: 1 - 0.999 is 5e-5 off in float32
+    load().adam(threads, runs, p.numel() // runs, *pointers, *shares, epsilon)
+
+
+def follow_(to: Tensor, source: Tensor, share: float) -> None:
+    """Move rows in place by a share of the way to `source`."""
+    threads = torch.get_num_threads()
+    load().follow(threads, to.numel(), to.data_ptr(), source.data_ptr(), share)

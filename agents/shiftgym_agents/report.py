@@ -1,0 +1,207 @@
+"""Summarise run directories: means with intervals over seeds, interquartile means, curves.
+
+Scores of one method on one pair, one per seed, are a stratum. Intervals are percentiles of
+bootstrap samples that redraw seeds within every stratum (Agarwal et al. 2021, arXiv:2108.13264),
+and the interquartile mean drops the lowest and the highest quarter of all runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shiftgym.errors import ShiftgymError
+from shiftgym_agents.artifacts import read_json
+from shiftgym_agents.metrics import read_metrics
+from shiftgym_agents.trainer import LAST
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Group:
+    """Hold the scores of one method on one pair of one run directory.
+
+    Attributes:
+        out: the run directory.
+        method: its method.
+        source: name of the source dataset.
+        target: name of the target dataset.
+        seeds: one per run.
+        updates: when policies were evaluated, `(T,)`.
+        scores: `(runs, T)`; NaN where a run had diverged.
+        finished: whether training is over.
+        seconds: training time of the whole directory.
+    """
+
+    out: Path
+    method: str
+    source: str
+    target: str
+    seeds: list[int]
+    updates: np.ndarray
+    scores: np.ndarray
+    finished: bool
+    seconds: float | None
+
+    @property
+    def label(self) -> str:
+        """Name the group in pictures."""
+        source = "" if self.source == "none" else f"{self.source} -> "
+        return f"{self.method}: {source}{self.target}"
+
+
+def read_groups(outs: Sequence[Path]) -> list[Group]:
+    """Read run directories, one group per pair in each.
+
+    Raises:
+        ShiftgymError: A directory holds no run, or one without evaluations yet.
+    """
+    groups: list[Group] = []
+    for out in outs:
+        config = read_json(out / "config.json")
+        finished = (out / "result.json").exists()
+        seconds = read_json(out / "result.json")["seconds"] if finished else None
+        rows = [row for row in read_metrics(out / "metrics.csv") if row.get("score")]
+        if not rows:
+            raise ShiftgymError(f"{out} holds no evaluation yet: let it train on, or resume it.")
+        pairs = dict.fromkeys((row["source"], row["target"]) for row in rows)
+        for source, target in pairs:
+            own = [row for row in rows if (row["source"], row["target"]) == (source, target)]
+            runs = {row["run"]: int(row["seed"]) for row in own}
+            updates = sorted({int(row["update"]) for row in own})
+            table = np.full((len(runs), len(updates)), np.nan)
+            for row in own:
+                place = list(runs).index(row["run"]), updates.index(int(row["update"]))
+                table[place] = float(row["score"])
+            entry = (out, config["method"], source, target, list(runs.values()))
+            groups.append(Group(*entry, np.array(updates), table, finished, seconds))
+    return groups
+
+
+def interquartile_mean(values: np.ndarray) -> float:
+    """Average the middle half of numbers `(n,)`: a quarter of them is dropped at each end."""
+    ordered = np.sort(values)
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
+
+
+def stratified_interval(
+    strata: Sequence[np.ndarray],
+    statistic: Any = np.mean,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Give the 95 % bootstrap interval of a statistic of all runs, redrawing in each stratum."""
+    rng = np.random.default_rng(seed)
+    drawn = [s[rng.integers(len(s), size=(resamples, len(s)))] for s in strata]
+    found = [statistic(row) for row in np.concatenate(drawn, 1)]
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def summary(scores: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Summarise strata of scores, one per run; diverged runs are counted, not averaged."""
+    kept = [s[np.isfinite(s)] for s in scores]
+    kept = [s for s in kept if len(s)]
+    runs, good = sum(map(len, scores)), sum(map(len, kept))
+    found: dict[str, Any] = {"runs": runs, "diverged": runs - good}
+    if not good:
+        return found | {"mean": None, "low": None, "high": None, "iqm": None}
+    values = np.concatenate(kept)
+    low, high = stratified_interval(kept)
+    found |= {"mean": float(values.mean()), "low": low, "high": high}
+    return found | {"iqm": interquartile_mean(values)}
+
+
+def describe(group: Group) -> dict[str, Any]:
+    """Summarise a group's last evaluation and the mean of its last five."""
+    last5 = group.scores[:, -LAST:].mean(1)
+    return {
+        "out": str(group.out),
+        "method": group.method,
+        "source": group.source,
+        "target": group.target,
+        "seeds": group.seeds,
+        "updates": int(group.updates[-1]),
+        "finished": group.finished,
+        "seconds": group.seconds,
+        "last": summary([group.scores[:, -1]]) | {"scores": _plain(group.scores[:, -1])},
+        "last5": summary([last5]) | {"scores": _plain(last5)},
+    }
+
+
+def overall(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Summarise each method that has several pairs over all of them, stratified by pair."""
+    found: list[dict[str, Any]] = []
+    for name in dict.fromkeys(group.method for group in groups):
+        own = [group for group in groups if group.method == name]
+        if len(own) > 1:
+            found.append({"method": name, "pairs": len(own)})
+            found[-1]["last"] = summary([group.scores[:, -1] for group in own])
+            found[-1]["last5"] = summary([group.scores[:, -LAST:].mean(1) for group in own])
+    return found
+
+
+def table(groups: Sequence[Group]) -> str:
+    """Lay out one line per group, and one per method that has several."""
+    head = ("method", "source", "target", "seeds", "updates", "last [95 %]", "IQM", "last 5 [95 %]")
+    lines: list[tuple[str, ...]] = [(*head, "IQM", "")]
+    for group in groups:
+        about = describe(group)
+        note = "" if group.finished else "unfinished"
+        if about["last"]["diverged"]:
+            note += f" {about['last']['diverged']} diverged"
+        entry = (group.method, group.source, group.target, str(len(group.seeds)))
+        entry += (str(about["updates"]), *_cells(about["last"]), *_cells(about["last5"]))
+        lines.append((*entry, note.strip()))
+    for about in overall(groups):
+        entry = (about["method"], "all", f"{about['pairs']} pairs", str(about["last"]["runs"]), "")
+        lines.append((*entry, *_cells(about["last"]), *_cells(about["last5"]), ""))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def draw_curves(groups: Sequence[Group], picture: Path) -> None:
+    """Draw each group's mean score against updates, with its 95 % bootstrap interval over seeds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    for i, group in enumerate(groups):
+        color = f"C{i % 10}"
+        good = np.isfinite(group.scores).any(0)
+        updates, scores = group.updates[good], group.scores[:, good]
+        means = np.nanmean(scores, 0)
+        axes.plot(updates, means, color=color, label=group.label, marker=".")
+        if len(group.seeds) > 1:
+            columns = [scores[np.isfinite(scores[:, t]), t] for t in range(scores.shape[1])]
+            ends = np.array([stratified_interval([column], resamples=500) for column in columns])
+            axes.fill_between(updates, ends[:, 0], ends[:, 1], color=color, alpha=0.2, linewidth=0)
+    axes.set(xlabel="updates per run", ylabel="normalised score (0 random, 100 expert)")
+    axes.set_title("mean over seeds, 95 % bootstrap interval", fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(picture, dpi=150)
+    pyplot.close(figure)
+
+
+def _cells(about: dict[str, Any]) -> tuple[str, str]:
+    if about["mean"] is None:
+        return "-", "-"
+    interval = f"{about['mean']:.1f} [{about['low']:.1f}, {about['high']:.1f}]"
+    return interval, f"{about['iqm']:.1f}"
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    return [None if math.isnan(v) else float(v) for v in values]

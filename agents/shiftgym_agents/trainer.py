@@ -1,0 +1,285 @@
+"""Train all runs of a method and keep a run directory that training can go on from after any kill.
+
+    runs/x/
+      config.json   method, configuration, pairs with dataset hashes, seeds, versions, git revision
+      metrics.csv   losses and evaluations, one row per run and record; tensorboard/ has the same
+      state.json  checkpoint-*.safetensors     the last checkpoint (see artifacts.py)
+      result.json   final and last-five scores per run, written last
+
+The loop runs blocks of updates; blocks end at evaluations and at a stage's checks, so where they
+end depends on the update count alone. Checkpoints are written between blocks and after waiting for
+evaluations, hence a run killed at any moment and resumed equals one never stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from shiftgym.errors import ShiftgymError
+from shiftgym_agents.agent import Agent, Config, Stage
+from shiftgym_agents.artifacts import (
+    provenance,
+    read_checkpoint,
+    read_json,
+    write_checkpoint,
+    write_json,
+)
+from shiftgym_agents.evaluation import Evaluator, Returns
+from shiftgym_agents.interrupt import StopRequest
+from shiftgym_agents.methods import method
+from shiftgym_agents.metrics import Metrics, Row, written
+from shiftgym_agents.pairs import TrainingPair
+from shiftgym_agents.run_config import TrainOptions, describe_run, names_of, require_same
+from shiftgym_agents.running import BLOCK, Running, pick_backend, pick_device
+
+LAST = 5  # evaluations that the second reported score averages
+
+
+class Trainer:
+    """Own agent, evaluator and records of one run directory, from its checkpoint or afresh.
+
+    Args:
+        name: A method of `methods.METHODS`.
+        config: Its configuration, or one per run where only numbers differ.
+        pairs: One pair per run.
+        seeds: One seed per run.
+        options: Where and how.
+        resume: Go on from the run directory's checkpoint.
+
+    Raises:
+        ShiftgymError: Wrong data, device or directory; the message says what to change.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: Config | Sequence[Config],
+        pairs: Sequence[TrainingPair],
+        seeds: Sequence[int],
+        options: TrainOptions,
+        resume: bool = False,
+    ) -> None:
+        self.options, self.out = options, options.out
+        self.pairs, self.seeds = list(pairs), list(seeds)
+        if options.evaluate_every < 1 or options.episodes < 1:
+            raise ShiftgymError("--evaluate-every and --episodes must be at least 1.")
+        found = read_checkpoint(self.out) if resume else None
+        if resume and found is None:
+            raise ShiftgymError(f"{self.out} holds no checkpoint to resume: leave --resume out.")
+        if not resume and (self.out / "config.json").exists():
+            raise ShiftgymError(
+                f"{self.out} holds a run: add --resume to go on with it, or choose another --out."
+            )
+        for pair in pairs:
+            pair.score(0.0)  # a missing score reference is an error now, not after the training
+        device = pick_device(options.device)
+        backend = pick_backend(options.backend, device)
+        threads = options.threads or len(os.sched_getaffinity(0))
+        torch.set_num_threads(threads)
+        fast = backend == "captured" and device.type == "cpu"
+        self.agent: Agent = method(name)(config, self.pairs, self.seeds, device, fast=fast)
+        self.backend: Literal["eager", "captured"] = backend
+        self.stages = self.agent.stages()
+        self.at, self.step, self.seconds = 0, 0, 0.0
+        self.diverged: dict[int, str] = {}
+        self.since = 0  # updates since the last record
+        about = describe_run(name, self.agent.configs, self.pairs, self.seeds, options)
+        if found is None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_json(self.out / "config.json", about | {"provenance": provenance()})
+        else:
+            require_same(read_json(self.out / "config.json"), about, self.out)
+            self._restore(*found)
+        progress = None if found is None else self._progress()
+        self.metrics = Metrics(self.out, progress, self.count)
+        domains = [pair.domain for pair in self.pairs]
+        self.evaluator = Evaluator(domains, self.seeds, options.episodes, options.threads)
+        self._waiting: list[tuple[list[dict[str, Any]], Future[Returns] | None, int]] = []
+        self.scores = _known_scores(self.metrics.rows, len(self.seeds))
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    @property
+    def count(self) -> int:
+        """Count updates of all stages."""
+        return sum(stage.steps for stage in self.stages[: self.at]) + self.step
+
+    @property
+    def total(self) -> int:
+        """Count the updates of all stages when training is over."""
+        return sum(stage.steps for stage in self.stages)
+
+    def run(self) -> bool:
+        """Train to the end and write the result; return False when interrupted before it."""
+        look = {"unit": "upd", "smoothing": 0.1, "dynamic_ncols": True, "mininterval": 1.0}
+        bar = tqdm(total=self.total, initial=self.count, disable=not self.options.progress, **look)
+        started, saved = time.monotonic(), time.monotonic()
+        before, stop = self.seconds, StopRequest()
+        try:
+            with stop, bar:
+                while not stop.requested:
+                    stage = self.stages[self.at]
+                    running = Running(self.agent, stage, self.backend)
+                    while self.step < stage.steps and not stop.requested:
+                        bar.update(self._block(running, stage))
+                        self.seconds = before + time.monotonic() - started
+                        self._show(bar, stage)
+                        if time.monotonic() - saved > 60 * self.options.checkpoint_minutes:
+                            self.checkpoint()
+                            saved = time.monotonic()
+                    if self.step < stage.steps or stage is self.stages[-1]:
+                        break
+                    self._finish(stage)
+                    self.agent.logged.clear()
+                    self.at, self.step = self.at + 1, 0
+            self.checkpoint()
+        finally:
+            self.evaluator.close()
+            self.metrics.close()
+        over = self.count == self.total
+        if over:
+            write_json(self.out / "result.json", self.result())
+        return over
+
+    def _block(self, running: Running, stage: Stage) -> int:
+        """Run updates up to the next place where something else happens; return how many."""
+        marks = [stage.steps, self.step + BLOCK[self.agent.device.type], self._next_record(stage)]
+        if stage.every:
+            marks.append((self.step // stage.every + 1) * stage.every)
+        updates = min(marks) - self.step
+        running.run(updates)
+        self.step += updates
+        self.since += updates
+        over = self.step == stage.steps
+        if stage.check is not None and stage.every and (over or self.step % stage.every == 0):
+            stage.check()
+        self._note_divergence(stage)
+        if over or self.step == self._next_record(stage, self.step - 1):
+            self._record(stage)
+        self._flush()
+        return updates
+
+    def _next_record(self, stage: Stage, step: int | None = None) -> int:
+        """Give the update of the first record after `step`."""
+        every = self.options.evaluate_every
+        return ((self.step if step is None else step) // every + 1) * every
+
+    def _finish(self, stage: Stage) -> None:
+        if stage.finish is not None:
+            stage.finish()
+
+    # --- records ----------------------------------------------------------------------------------
+
+    def _record(self, stage: Stage) -> None:
+        """Log mean losses since the last record, and start an evaluation where the stage asks."""
+        means = {n: (s / self.since).cpu().numpy() for n, s in self.agent.logged.items()}
+        rows: list[dict[str, Any]] = []
+        for run, (pair, seed) in enumerate(zip(self.pairs, self.seeds, strict=True)):
+            row: dict[str, Any] = {"stage": stage.name, "update": self.step, "run": run}
+            row |= names_of(pair) | {"seed": seed}
+            rows.append(row | {name: float(values[run]) for name, values in means.items()})
+        for sums in self.agent.logged.values():
+            sums.zero_()
+        self.since = 0
+        future = None
+        if stage.evaluate:
+            index = -(-self.step // self.options.evaluate_every)
+            future = self.evaluator.submit(self.agent.policy(), index)
+        self._waiting.append((rows, future, self.count))
+
+    def _flush(self, wait: bool = False) -> None:
+        """Write the records whose evaluations are over, in order."""
+        while self._waiting:
+            rows, future, clock = self._waiting[0]
+            if future is not None:
+                if not wait and not future.done():
+                    return
+                found = future.result()
+                for run, row in enumerate(rows):
+                    value = float(found.returns[run].mean())
+                    row["return"], row["score"] = (
+                        written(value),
+                        written(self.pairs[run].score(value)),
+                    )
+                    row["length"] = float(found.lengths[run].mean())
+                    self.scores[run].append((row["return"], row["score"]))
+            self.metrics.add(rows, clock)
+            self._waiting.pop(0)
+
+    def _note_divergence(self, stage: Stage) -> None:
+        for run in np.flatnonzero(~self.agent.finite()).tolist():
+            if run in self.diverged:
+                continue
+            self.diverged[run] = f"{stage.name} update {self.step}"
+            names = " -> ".join(map(str, self.pairs[run].names))
+            tqdm.write(
+                f"run {run} ({names}, seed {self.seeds[run]}) diverged by {self.diverged[run]}: "
+                "its numbers are NaN from here; the others go on"
+            )
+        if len(self.diverged) == len(self.seeds):
+            raise ShiftgymError(
+                f"Every run diverged (NaN or infinite weights) by {stage.name} update {self.step}: "
+                "start afresh with a smaller --learning-rate."
+            )
+
+    def _show(self, bar: tqdm, stage: Stage) -> None:
+        last = [scores[-1][1] for scores in self.scores if scores]
+        shown = f"{stage.name}" + (f" score {np.nanmean(last):.1f}" if last else "")
+        bar.set_postfix_str(shown, refresh=False)
+
+    def result(self) -> dict[str, Any]:
+        """Summarise a finished run for `result.json`."""
+        runs: list[dict[str, Any]] = []
+        for run, (pair, seed) in enumerate(zip(self.pairs, self.seeds, strict=True)):
+            returns, scores = zip(*self.scores[run][-LAST:], strict=True)
+            entry: dict[str, Any] = {"run": run, "seed": seed} | names_of(pair)
+            entry |= {"domain": pair.domain.slug, "return": _number(returns[-1])}
+            entry |= {"score": _number(scores[-1]), "score_last5": _number(float(np.mean(scores)))}
+            runs.append(entry | {"diverged": self.diverged.get(run)})
+        rate = self.total * len(self.seeds) / max(self.seconds, 1e-9)
+        return {"runs": runs, "seconds": self.seconds, "run_updates_per_second": rate}
+
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """Write everything that resuming needs; the previous checkpoint lasts until it is whole."""
+        self._flush(wait=True)
+        state = {"count": self.count, "stage": self.at, "step": self.step, "since": self.since}
+        state |= {"seconds": self.seconds}
+        state |= {"diverged": {str(run): when for run, when in self.diverged.items()}}
+        policy = self.agent.policy().arrays()
+        write_checkpoint(self.out, self.agent.save() | policy, state)
+
+    def _restore(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        self.agent.load(arrays)
+        self.at, self.step, self.since = state["stage"], state["step"], state["since"]
+        self.seconds = state["seconds"]
+        self.diverged = {int(run): when for run, when in state["diverged"].items()}
+        for stage in self.stages[: self.at]:
+            self._finish(stage)
+
+    def _progress(self) -> dict[str, int]:
+        """Give the updates done of each stage."""
+        done = {stage.name: stage.steps for stage in self.stages[: self.at]}
+        return done | {self.stages[self.at].name: self.step}
+
+
+def _known_scores(rows: Sequence[Row], runs: int) -> list[list[tuple[float, float]]]:
+    """Read back what evaluations found before a checkpoint: (return, score) per run."""
+    scores: list[list[tuple[float, float]]] = [[] for _ in range(runs)]
+    for row in rows:
+        if row.get("score"):
+            scores[int(row["run"])].append((float(row["return"]), float(row["score"])))
+    return scores
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None

@@ -1,0 +1,209 @@
+"""Race every method, with 1, 5 and 40 runs, against a plain one-run PyTorch IQL.
+
+    python benchmarks/agents.py --out docs/data/agent_benchmarks.json
+    python benchmarks/agents.py --methods iql bc --runs 5 --rounds 3
+
+Contestants take turns, a block of updates each per round; a ratio is the median over rounds of the
+ratio to the plain IQL of the same round. Other work on the same cores slows PyTorch's own threads
+more than the kernels', so a busy machine flatters the ratio: the load is printed and stored. Data
+are random transitions of a hopper's shape: an update's time does not depend on what is in them.
+Exits with 1 if a bar is missed: IQL with 5 runs at least 1.7 times the plain run-updates a second,
+every other method at least half of IQL's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from plain_iql import PlainIQL
+from tqdm import tqdm
+
+import shiftgym
+from shiftgym_agents.evaluation import Evaluator
+from shiftgym_agents.methods import METHODS, method
+from shiftgym_agents.pairs import ArrayPair
+from shiftgym_agents.running import Running, pick_backend, pick_device
+
+BARS = {"iql": 1.7, "other": 0.5}
+OBS, ACT = 11, 3
+
+
+@dataclass
+class Options:
+    """Choose what runs.
+
+    Attributes:
+        out: write the figures as JSON here.
+        methods: which methods.
+        runs: numbers of runs in lockstep.
+        rounds: turns per contestant; ratios are medians over them.
+        seconds: time of one turn.
+        threads: CPU threads; 0 for one per core.
+        device: cpu, cuda or auto.
+        eager: measure the eager path, too.
+        evaluation: measure evaluation steps per second, too.
+    """
+
+    out: Path | None = None
+    methods: tuple[str, ...] = tuple(METHODS)
+    runs: tuple[int, ...] = (1, 5, 40)
+    rounds: int = 5
+    seconds: float = 2.0
+    threads: int = 0
+    device: str = "auto"
+    eager: bool = False
+    evaluation: bool = True
+
+
+def arrays(rows: int, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    obs = rng.normal(size=(rows + 1, OBS)).astype(np.float32)
+    return {
+        "observations": obs[:-1],
+        "actions": np.tanh(rng.normal(size=(rows, ACT))).astype(np.float32),
+        "rewards": rng.normal(size=rows).astype(np.float32),
+        "next_observations": obs[1:],
+        "terminated": rng.random(rows) < 0.01,
+        "truncated": np.arange(rows) % 500 == 499,
+    }
+
+
+def contestant(
+    name: str, runs: int, backend: Any, pair: ArrayPair, device: torch.device
+) -> Running:
+    """Make the last stage of a method ready to run, its pre-training cut to a few updates."""
+    config = method(name).presets["ours"]
+    short = {
+        field.name: 10
+        for field in dataclasses.fields(config)
+        if field.name.endswith("_steps") and isinstance(getattr(config, field.name), int)
+    }
+    config = dataclasses.replace(config, **short)
+    fast = backend == "captured" and device.type == "cpu"
+    agent = method(name)(config, [pair] * runs, range(runs), device, fast=fast)
+    *before, last = agent.stages()
+    for stage in before:
+        Running(agent, stage, backend).run(stage.steps)
+        if stage.check is not None:
+            stage.check()
+        if stage.finish is not None:
+            stage.finish()
+    agent.logged.clear()
+    return Running(agent, last, backend)
+
+
+def turn(update: Callable[[], None], block: int, seconds: float, device: torch.device) -> float:
+    """Give blocks' updates per second over about so many seconds."""
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        update()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        done += block
+    return done / (time.perf_counter() - start)
+
+
+def evaluation_rate(pair: ArrayPair, runs: int, running: Running) -> float:
+    """Give environment steps per second of one evaluation of all runs x 10 episodes."""
+    evaluator = Evaluator([pair.domain] * runs, list(range(runs)), 10)
+    start = time.perf_counter()
+    found = evaluator.evaluate(running.agent.policy(), 0)
+    steps = int(found.lengths.max()) * found.lengths.size
+    evaluator.close()
+    return steps / (time.perf_counter() - start)
+
+
+def main(options: Options) -> int:
+    device = pick_device(options.device)
+    torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+    pair = ArrayPair(arrays(100_000, 0), arrays(5_000, 1), shiftgym.domain("hopper-kinematic"))
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"load {load:.1f} before the start: these figures will not be an idle machine's")
+    plain = PlainIQL(pair.source, pair.target, str(device))
+    backends = ["captured", "eager"] if options.eager else ["captured"]
+    pick_backend("captured", device)
+    rows: list[dict[str, Any]] = []
+    wanted = [(n, r, b) for r in options.runs for n in options.methods for b in backends]
+    for name, runs, backend in tqdm(wanted, unit="contestant"):
+        running = contestant(name, runs, backend, pair, device)
+        running.run(5)
+        block = 10 if device.type == "cpu" else 100
+        ratios, rates, yard = [], [], []
+        for _ in range(options.rounds):
+            yard.append(turn(plain.update, 1, options.seconds, device))
+            rate = turn(lambda r=running, n=block: r.run(n), block, options.seconds, device)
+            rates.append(rate * runs)
+            ratios.append(rate * runs / yard[-1])
+        row: dict[str, Any] = {"method": name, "runs": runs, "path": backend}
+        row |= {"run_updates_per_second": statistics.median(rates)}
+        row |= {"plain_updates_per_second": statistics.median(yard)}
+        row |= {"ratio": statistics.median(ratios)}
+        if options.evaluation and name == options.methods[0]:
+            row["evaluation_steps_per_second"] = evaluation_rate(pair, runs, running)
+        if device.type == "cuda":
+            row["device_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
+            torch.cuda.reset_peak_memory_stats()
+        rows.append(row)
+        tqdm.write(
+            f"{name:<12} {runs:>3} runs {backend:<9} {row['run_updates_per_second']:8.0f}/s "
+            f"plain {row['plain_updates_per_second']:6.0f}/s  ratio {row['ratio']:.2f}"
+        )
+    found = {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    found["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["rows"] = rows
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    missed = misses(rows)
+    print("\n".join(missed) or "every bar is met")
+    return 1 if missed else 0
+
+
+def misses(rows: list[dict[str, Any]]) -> list[str]:
+    """Say which bars are missed."""
+    found: list[str] = []
+    at = {(r["method"], r["runs"]): r["ratio"] for r in rows if r["path"] == "captured"}
+    base = at.get(("iql", 5))
+    if base is None:
+        return found
+    if base < BARS["iql"]:
+        found.append(f"IQL with 5 runs: {base:.2f} times plain, bar {BARS['iql']}")
+    for (name, runs), ratio in at.items():
+        if runs == 5 and ratio < BARS["other"] * base:
+            found.append(
+                f"{name} with 5 runs: {ratio / base:.2f} of IQL's rate, bar {BARS['other']}"
+            )
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    for line in (
+        Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    ):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Options)))
