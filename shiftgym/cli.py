@@ -24,6 +24,17 @@ COMMANDS = {
         "shiftgym_tools.packaging:package",
         "put graded policies into the package",
     ),
+    "data list": ("shiftgym.commands.data:list_sets", "list the datasets"),
+    "data get": ("shiftgym.commands.data:get", "install datasets for Minari, or fetch them"),
+    "data publish": ("shiftgym_tools.publish:publish", "send datasets to a Minari remote"),
+    "scores measure": ("shiftgym_tools.reference_scores:measure", "measure reference returns"),
+    "data make": ("shiftgym_tools.make:make", "make a dataset from behaviour policies"),
+    "data package": ("shiftgym_tools.target_sets:package", "make the packaged target sets"),
+    "data import": ("shiftgym_tools.importers:import_dataset", "import D4RL, OTDF, ODRL or Minari"),
+    "train": ("shiftgym_agents.commands.train:train", "train an agent on a source and a target"),
+    "eval": ("shiftgym_agents.commands.evaluate:evaluate", "evaluate trained agents anew"),
+    "report": ("shiftgym_agents.commands.report:report", "tables and curves of trained agents"),
+    "data verify": ("shiftgym_tools.verify:verify", "check any dataset, row by row"),
 }
 OK, FAILED, BAD_USAGE = 0, 1, 2
 
@@ -54,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         module, _, function = COMMANDS[name][0].partition(":")
         command = getattr(import_module(module), function)
+        command = getattr(command, "for_arguments", lambda _, same=command: same)(rest)
         flags = (tyro.conf.FlagCreatePairsOff,)
         tyro.cli(command, prog=f"shiftgym {name}", args=rest, config=flags)
     except ShiftgymError as error:

@@ -5,18 +5,39 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from shiftgym.domains import ASSETS, Domain, domain
 from shiftgym.errors import ShiftgymError, nearest
 
+SCORES = ASSETS / "scores.toml"
+INTERVALS = ("random_interval", "expert_interval")
+MEASURED = "shiftgym"  # the table measured here; the others are as published
+
 
 @dataclass(frozen=True)
 class Reference:
-    """Hold the returns that count as 0 and as 100."""
+    """Hold the returns that count as 0 and as 100.
+
+    Attributes:
+        random: return of uniform random actions.
+        expert: return of the expert.
+        random_interval: 95 % bootstrap interval of ``random``; None in published tables.
+        expert_interval: likewise of ``expert``.
+        episodes: number of episodes behind each of the two; None in published tables.
+        policy: the packaged policy whose return ``expert`` is. It is the unshifted robot's own,
+            running in the unshifted domain, where a shifted domain has no policy of its own.
+        policy_sha256: the checksum of that policy's file.
+    """
 
     random: float
     expert: float
+    random_interval: tuple[float, float] | None = None
+    expert_interval: tuple[float, float] | None = None
+    episodes: int | None = None
+    policy: str | None = None
+    policy_sha256: str | None = None
 
     def score(self, value: float) -> float:
         """Give ``100 (value - random) / (expert - random)``."""
@@ -24,18 +45,23 @@ class Reference:
 
 
 @cache
-def _tables() -> dict[str, dict[str, Any]]:
-    with open(ASSETS / "scores.toml", "rb") as file:
+def _tables(path: Path = SCORES) -> dict[str, dict[str, Any]]:
+    with open(path, "rb") as file:
         return tomllib.load(file)
 
 
-def reference(where: str | Domain, table: str) -> Reference:
+def tables() -> list[str]:
+    """List the tables of reference returns."""
+    return list(_tables())
+
+
+def reference(where: str | Domain, table: str = MEASURED) -> Reference:
     """Look up a domain's reference returns.
 
     Args:
         where: the domain.
-        table: ``otdf`` or ``odrl``. ODRL's one pair per robot stands in for its kinematic and morph
-            levels, as published.
+        table: ``shiftgym`` (measured here), ``otdf`` or ``odrl``. ODRL's one pair per robot stands
+            in for its kinematic and morph levels, as published.
 
     Raises:
         ShiftgymError: unknown table, or it has no reference for this domain.
@@ -45,10 +71,34 @@ def reference(where: str | Domain, table: str) -> Reference:
         raise ShiftgymError(f"Unknown score reference {table!r}. {nearest(table, tables)}")
     for key in (of.slug, of.robot) if table == "odrl" else (of.slug,):
         if key in tables[table]:
-            return Reference(**tables[table][key])
-    raise ShiftgymError(f"{table} gives no reference for {of.slug}.")
+            return _reference(of, table, tables[table][key])
+    others = [name for name in tables if name != table and of.slug in tables[name]]
+    hint = f" Tables that do: {', '.join(others)}." if others else ""
+    if table == MEASURED:
+        hint += f" Measure it: shiftgym scores measure --domains {of.slug}"
+    raise ShiftgymError(f"{table} gives no reference for {of.slug}.{hint}")
 
 
-def normalized_score(where: str | Domain, value: float, table: str) -> float:
+def _reference(of: Domain, table: str, entry: dict[str, Any]) -> Reference:
+    if "expert" not in entry:
+        raise ShiftgymError(
+            f"{table} knows what random actions earn in {of.slug}, but no expert yet: neither "
+            f"{of.slug} nor {of.robot} has a packaged expert policy. "
+            "shiftgym policies lists those there are; otdf and odrl are the published references."
+        )
+    intervals: dict[str, Any] = {
+        key: (entry[key][0], entry[key][1]) for key in INTERVALS if key in entry
+    }
+    return Reference(**(entry | intervals))
+
+
+def has_reference(where: str | Domain, table: str = MEASURED) -> bool:
+    """Say whether a table gives both reference returns of a domain."""
+    of = domain(where)
+    keys = (of.slug, of.robot) if table == "odrl" else (of.slug,)
+    return any("expert" in _tables().get(table, {}).get(key, {}) for key in keys)
+
+
+def normalized_score(where: str | Domain, value: float, table: str = MEASURED) -> float:
     """Normalise a return to 0 (random) .. 100 (expert) with a reference of that domain."""
     return reference(where, table).score(value)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import gymnasium
-import h5py
 import numpy as np
 import tyro
 from tqdm import tqdm
@@ -26,6 +25,7 @@ from shiftgym.engine import mujoco
 from shiftgym.envs.task import Array
 from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym_tools.fidelity_page import page, table
+from shiftgym_tools.hdf5_reading import check_regular, explained, names_in, numbers, open_hdf5
 from shiftgym_tools.replay import FIELDS, Replay, Transitions, replay
 
 QUALITIES = ("random", "medium", "medium_replay", "medium_expert", "expert")
@@ -222,20 +222,16 @@ def read_transitions(path: Path) -> Transitions:
         ShiftgymError: not a whole HDF5 file, an array missing or of the wrong shape, or values
             that are not finite; the message starts with the file's name.
     """
-    name = Path(path).name
-    try:
-        with h5py.File(path) as file:
-            found = {key: file.get(key) for key in FIELDS}
-            arrays = {k: v[()] for k, v in found.items() if isinstance(v, h5py.Dataset)}
-            if missing := [key for key in FIELDS if key not in arrays]:
-                raise ShiftgymError(
-                    f"{name}: no array {', '.join(missing)}; the file holds "
-                    f"{', '.join(sorted(file)) or 'nothing'}."
-                )
-    except OSError as error:
-        raise ShiftgymError(
-            f"{name} cannot be read as HDF5 (truncated, or not HDF5): {error}. Fetch it again."
-        ) from None
+    path = Path(path)
+    name = path.name
+    with open_hdf5(path) as file, explained(name):
+        size = check_regular(path)
+        arrays = {key: numbers(file, key, name, size) for key in FIELDS}
+        if missing := [key for key, found in arrays.items() if found is None]:
+            raise ShiftgymError(
+                f"{name}: no array {', '.join(missing)}; the file holds {names_in(file)}."
+            )
+        arrays = {key: found[()] for key, found in arrays.items() if found is not None}
     try:
         return Transitions(**arrays)
     except ShiftgymError as error:

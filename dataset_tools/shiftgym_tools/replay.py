@@ -33,6 +33,7 @@ from shiftgym.modelling import build_model
 
 CHUNK = 4096  # rows stepped in one call
 JUMP = 1e-2  # an error this large, into a state that a reset may draw, joins two episodes
+Physics = str | Callable[[Domain], mujoco.MjModel]
 ANT_D4RL_WIDTH = 111  # 27 numbers and 84 zeros, where mujoco-py left contact forces empty
 
 
@@ -135,7 +136,7 @@ def replay(
     where: str | Domain,
     transitions: Transitions,
     *,
-    physics: str = "mujoco210",
+    physics: Physics = "mujoco210",
     start: Replay | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> Replay:
@@ -144,7 +145,7 @@ def replay(
     Args:
         where: the domain, as anything :func:`shiftgym.domain` takes.
         transitions: recorded steps in file order; Ant observations may be 27 or 111 wide.
-        physics: ``mujoco210`` or ``installed``.
+        physics: ``mujoco210`` or ``installed``, or a function that builds the domain's model.
         start: a replay of the same rows whose start states are used again. Give the replay in
             the rows' own domain when trying another: its steps know the clipped velocities.
         progress: called with the number of rows just done.
@@ -170,7 +171,7 @@ class _Replayer:
 
     domain: Domain
     transitions: Transitions
-    physics: str
+    physics: Physics
     start: Replay | None
     progress: Callable[[int], Any]
     task: Locomotion = field(init=False)
@@ -187,7 +188,8 @@ class _Replayer:
         rows = self.transitions
         self.now = _trim(self.domain.robot, task, rows.observations, "observations")
         self.next = _trim(self.domain.robot, task, rows.next_observations, "next_observations")
-        model = build_model(self.domain, self.physics)
+        physics = self.physics
+        model = physics(self.domain) if callable(physics) else build_model(self.domain, physics)
         if rows.actions.shape[1] != model.nu:
             raise ShiftgymError(
                 f"actions are {rows.actions.shape[1]} wide; the {self.domain.robot} takes "

@@ -1,0 +1,301 @@
+"""``shiftgym data make``: a dataset from behaviour policies, restartable, whole or not at all.
+
+    <root>/shiftgym/hopper/.medium-v0.making/        blocks collected so far, and plan.json
+    <root>/shiftgym/hopper/.medium-v0.making.lock    who is at it
+    <root>/shiftgym/hopper/medium-v0/                the dataset, when it is complete
+
+Killed at any moment, running the same command again goes on after the last block; the bytes are
+those of an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from shiftgym.datasets.flat import Flat, ends, spaces
+from shiftgym.datasets.folders import explained, require_room, write_file
+from shiftgym.datasets.metadata import read_metadata
+from shiftgym.datasets.names import DatasetName, dataset_name, read_size, split_name
+from shiftgym.datasets.store import dataset_path, write_dataset
+from shiftgym.domains import Domain, episode_steps, load_domains
+from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.scores import has_reference, normalized_score
+from shiftgym_tools.collect import Collector, Part, name_seed
+from shiftgym_tools.interrupt import StopRequest
+from shiftgym_tools.lock import held
+from shiftgym_tools.recipes import Behaviour, behaviour_facts, plan
+from shiftgym_tools.snapshots import provenance
+
+PLAN, PLAN_FORMAT = "plan.json", 1
+MAX_SEED = 2**62
+SUFFIX = ".safetensors"
+COPIES = 3  # of the rows on disk at once: blocks, dataset, cache
+
+
+@dataclass(frozen=True)
+class Job:
+    """Say what is to be made, and how.
+
+    Attributes:
+        name: the dataset.
+        parts: who acts for how many transitions in how many streams.
+        behaviours: what the dataset tells of them.
+        seed: fixes everything random.
+        command: what makes it again.
+    """
+
+    name: DatasetName
+    parts: list[Part] = field(repr=False)
+    behaviours: list[Behaviour] = field(repr=False)
+    seed: int
+    command: str
+
+    def facts(self) -> dict[str, Any]:
+        """Give what the dataset's metadata hold about its making; equal facts, equal data."""
+        return {"seed": self.seed} | behaviour_facts(self.behaviours)
+
+    def about(self) -> dict[str, Any]:
+        """Give what is told of the dataset besides its name."""
+        kinds = {b.training.get("kind", b.policy) for b in self.behaviours}
+        made = {"sac": "SAC", "gaussian": "PPO"}
+        algorithms = sorted(made.get(kind, kind) for kind in kinds)
+        versions = {key: provenance()[key] for key in ("mujoco", "numpy")}
+        return self.facts() | {
+            "algorithm": " and ".join(algorithms),
+            "collected_with": versions,
+            "command": self.command,
+        }
+
+    def differences(self, told: Mapping[str, Any]) -> list[str]:
+        """Name the facts in which a dataset's own account differs."""
+        facts = json.loads(json.dumps(self.facts()))
+        return [key for key, value in facts.items() if told.get(key) != value]
+
+    def plan(self) -> dict[str, Any]:
+        """Give what blocks must have in common to be of one dataset."""
+        versions = {key: provenance()[key] for key in ("mujoco", "numpy")}
+        told = {"format": PLAN_FORMAT, "name": self.name.minari, "versions": versions}
+        return told | {"domain": self.name.domain.kwargs()} | self.facts()
+
+
+@dataclass
+class Tally:
+    """Watch rows go by, and sum up the returns of whole episodes (not cut at a share's end)."""
+
+    limit: int
+    returns: list[float] = field(default_factory=list)
+    episodes: int = 0
+    _begun: tuple[float, int] = (0.0, 0)
+
+    def watch(self, chunks: Iterable[Flat]) -> Iterator[Flat]:
+        """Pass chunks on."""
+        for chunk in chunks:
+            start = 0
+            for end in (np.flatnonzero(ends(chunk)) + 1).tolist():
+                self._begun = self._with(chunk, start, end)
+                earned, length = self._begun
+                if chunk["terminated"][end - 1] or length == self.limit:
+                    self.returns.append(earned)
+                self.episodes += 1
+                self._begun, start = (0.0, 0), end
+            self._begun = self._with(chunk, start, len(chunk["rewards"]))
+            yield chunk
+
+    def _with(self, chunk: Flat, start: int, end: int) -> tuple[float, int]:
+        earned = float(chunk["rewards"][start:end].sum(dtype=np.float64))
+        return self._begun[0] + earned, self._begun[1] + end - start
+
+
+def make(
+    name: Annotated[str, tyro.conf.Positional],
+    size: str | None = None,
+    policy: tuple[str, ...] = (),
+    domain_file: Path | None = None,
+    streams: int | None = None,
+    seed: int | None = None,
+    threads: int = 0,
+    replace: bool = False,
+    wait: bool = False,
+    root: Path | None = None,
+) -> None:
+    """Make a dataset from behaviour policies, with all cores.
+
+    Stopped or killed, it goes on where it was when run again.
+
+    Example: shiftgym data make hopper/medium
+
+    Args:
+        name: <domain>/<quality>: random, medium, expert, medium-expert or medium-replay.
+        size: Transitions, such as 5k, 200k or 1m; 1m for an unshifted robot and 5k for a shifted
+            one by default. Another size becomes part of the name.
+        policy: Behaviours instead of the quality's own, in equal shares: packaged policies of any
+            domain of the robot, .safetensors files, or random.
+        domain_file: TOML file with the domain, for one of your own.
+        streams: Simulations side by side; one per 15,000 transitions as far as 64 by default.
+        seed: Fixes everything random; given by the dataset's name by default.
+        threads: Threads that step; one per core by default.
+        replace: Make it anew where it is there already.
+        wait: Wait where another process is making it, instead of failing.
+        root: Minari's folder of datasets by default.
+    """
+    wanted = wanted_name(name, size, domain_file)
+    job = plan_job(wanted, policy, streams, seed)
+    target = dataset_path(wanted, root)
+    with held(target.with_name(f".{target.name}.making.lock"), f"Making {wanted}", wait):
+        if target.exists() and not replace:
+            refuse_another(job, target)
+            print(f"{wanted} is made already, from the same policies and seed: {target}")
+        else:
+            started = time.perf_counter()
+            report(job, *_make(job, target, root, replace, threads), started)
+    print(next_step(wanted))
+
+
+def _make(
+    job: Job, target: Path, root: Path | None, replace: bool, threads: int
+) -> tuple[Path, Tally]:
+    """Collect what is missing, and write the dataset."""
+    work = work_folder(job, target)
+    space, actions = spaces(job.name.domain)
+    with explained(work):
+        row = 4 * (2 * space.shape[0] + actions.shape[0] + 2)
+        held_now = sum(path.stat().st_size for path in work.iterdir())
+        require_room(work, COPIES * row * job.name.size - held_now)
+    collector = Collector(job.name.domain, job.parts, job.seed, work, threads)
+    for behaviour in job.behaviours:
+        if behaviour.stands_for:
+            print(f"{behaviour.policy} stands in for {behaviour.stands_for}: below its bar.")
+    with StopRequest() as stop, tqdm(
+        total=job.name.size, initial=collector.done, unit=" steps", unit_scale=True,
+        desc=str(job.name), mininterval=0.2,
+    ) as bar:  # fmt: skip
+        whole = collector.run(bar.update, lambda: stop.requested)
+    if not whole:
+        raise ShiftgymError(
+            f"stopped at {collector.done:,} of {job.name.size:,} transitions, which are kept; "
+            "run the same command again to go on."
+        )
+    tally = Tally(episode_steps(job.name.domain.robot))
+    chunks, seeds = tally.watch(collector.chunks()), collector.seeds()
+    write_dataset(chunks, job.name, job.about(), root, replace=replace, episode_seeds=seeds)
+    collector.close()
+    shutil.rmtree(work)
+    return target, tally
+
+
+def plan_job(
+    name: DatasetName,
+    policies: Sequence[str] = (),
+    streams: int | None = None,
+    seed: int | None = None,
+) -> Job:
+    """Plan a dataset; see :func:`make` for the arguments.
+
+    Raises:
+        ShiftgymError: a policy that is not there, too few streams, or a seed out of range.
+    """
+    if name.origin:
+        raise ShiftgymError(f"{name} is imported, not made: shiftgym data import")
+    parts, behaviours = plan(name, policies, streams)
+    number = name_seed(name.minari) if seed is None else seed
+    if not 0 <= number < MAX_SEED:
+        raise ShiftgymError(f"The seed is a number from 0 to {MAX_SEED:,}, got {number}.")
+    told = [Path(policy).name if policy.endswith(SUFFIX) else policy for policy in policies]
+    options = {"policy": " ".join(told), "streams": streams, "seed": seed}
+    words = [f"--{key} {value}" for key, value in options.items() if value not in (None, "")]
+    return Job(name, parts, behaviours, number, " ".join(["shiftgym data make", str(name), *words]))
+
+
+def wanted_name(name: str, size: str | None, domain_file: Path | None) -> DatasetName:
+    """Read the dataset's name together with the options that complete it.
+
+    Raises:
+        DomainError: unknown domain or quality, no size, or two different ones.
+    """
+    of: Domain | None = None
+    if domain_file is not None:
+        slug, known = split_name(name)[0], load_domains(domain_file)
+        if slug not in known:
+            raise DomainError(f"{domain_file} has no domain {slug!r}. {nearest(slug, known)}")
+        of = known[slug]
+    found = dataset_name(name, of)
+    if size is None:
+        return found
+    count = read_size(size.replace(",", "").replace("_", ""))
+    if found.label != found.quality and found.size != count:
+        raise DomainError(f"{name} names {found.size:,} transitions, --size says {count:,}.")
+    return found.sized(count)
+
+
+def work_folder(job: Job, target: Path) -> Path:
+    """Give the folder of the blocks collected so far, emptied if they are of other data."""
+    work = target.with_name(f".{target.name}.making")
+    told = json.dumps(job.plan(), indent=1, sort_keys=True)
+    with explained(work):
+        work.mkdir(parents=True, exist_ok=True)
+        file = work / PLAN
+        before = file.read_text() if file.exists() else None
+        if before != told:
+            if before is not None:
+                print(f"Starting anew: what was collected of {job.name} before was another plan's.")
+            shutil.rmtree(work)
+            work.mkdir()
+            write_file(file, told.encode())
+    return work
+
+
+def refuse_another(job: Job, target: Path) -> None:
+    """Check that the dataset that is there is the one asked for.
+
+    Raises:
+        ShiftgymError: it was made from other policies, another seed or in another domain.
+    """
+    different = job.differences(read_metadata(target)["shiftgym"])
+    if different:
+        raise ShiftgymError(
+            f"{target} is there already, with other {', '.join(different)}. "
+            "Use --replace to make it anew, or another --root."
+        )
+
+
+def report(job: Job, path: Path, tally: Tally, started: float) -> None:
+    """Say what was made."""
+    name, seconds = job.name, time.perf_counter() - started
+    size = sum(file.stat().st_size for file in (path / "data").iterdir()) / 1e6
+    print(
+        f"{name}: {name.size:,} transitions, {tally.episodes:,} episodes, {size:.1f} MB in "
+        f"{seconds:.1f} s"
+    )
+    for b in job.behaviours:
+        note = f", standing in for {b.stands_for}" if b.stands_for else ""
+        sha = f", SHA-256 {b.sha256[:12]}" if b.sha256 else ""
+        print(f"  behaviour {b.policy}: {b.transitions:,} transitions{sha}{note}")
+    if tally.returns:
+        mean = float(np.mean(tally.returns))
+        score = "no score reference"
+        if has_reference(name.domain):
+            score = f"score {normalized_score(name.domain, mean):.1f}"
+        whole = f"{len(tally.returns):,} whole episodes"
+        print(f"  mean return {mean:,.1f} over {whole}; {score}")
+    print(f"  in {path}")
+
+
+def next_step(name: DatasetName) -> str:
+    """Say how to use a dataset."""
+    of = name.domain
+    pair = (name.short, f"{of.slug}-kinematic/medium")
+    if of.shift is not None:
+        pair = (f"{of.robot}/medium", name.short)
+    elif of.robot in ("pen", "door"):
+        pair = (name.short, f"{of.slug}-kinematic-medium/medium")
+    return f'Next: minari.load_dataset("{name.minari}") or shiftgym.Pair("{pair[0]}", "{pair[1]}")'

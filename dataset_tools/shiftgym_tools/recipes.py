@@ -1,0 +1,179 @@
+"""Which behaviour makes which quality.
+
+    random          uniform random actions
+    medium, expert  that policy of the domain
+    medium-expert   half medium, half expert, as in D4RL
+    medium-replay   equal shares of eight policies between random and medium, and of medium: what a
+                    learner's memory holds when it has become medium
+
+Where the best policy of a domain is below the bar of an expert, it is packaged as `best` and stands
+in for `expert`; the dataset says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shiftgym.datasets.names import DatasetName
+from shiftgym.domains import Domain
+from shiftgym.errors import ShiftgymError, nearest
+from shiftgym.policies import index, load_policy
+from shiftgym_tools.collect import RANDOM, Part, plan_parts, split
+
+LADDER = tuple(f"ladder-{rung}" for rung in range(8))
+TIERS = {
+    "random": (RANDOM,),
+    "medium": ("medium",),
+    "expert": ("expert",),
+    "medium-expert": ("medium", "expert"),
+    "medium-replay": (*LADDER, "medium"),
+}
+STAND_INS = {"expert": "best"}
+TRAINING = ("algorithm", "kind", "step", "updates", "seed", "return_stochastic", "domain")
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """Tell who acted for a share of a dataset.
+
+    Attributes:
+        policy: ``hopper/medium``, ``random``, or a file's name.
+        sha256: checksum of the policy's file; None for ``random``.
+        transitions: its share.
+        streams: simulations that collected it side by side.
+        stands_for: the tier that was wanted, where another had to do.
+        training: what the policy's file says of its making.
+    """
+
+    policy: str
+    sha256: str | None
+    transitions: int
+    streams: int
+    stands_for: str | None
+    training: dict[str, str]
+
+
+def available(of: Domain, tier: str) -> str | None:
+    """Name the packaged policy of a domain's tier, a stand-in if need be; None if there is none."""
+    if tier == RANDOM:
+        return RANDOM
+    for candidate in (tier, STAND_INS.get(tier)):
+        if candidate and f"{of.slug}/{candidate}" in index():
+            return f"{of.slug}/{candidate}"
+    return None
+
+
+def missing_tiers(name: DatasetName) -> list[str]:
+    """List the tiers that a quality needs and its domain has no packaged policy of."""
+    return [tier for tier in TIERS[name.quality] if available(name.domain, tier) is None]
+
+
+def wanted_policies(name: DatasetName, chosen: Sequence[str] = ()) -> list[str]:
+    """List the behaviours a dataset is made from, each with an equal share.
+
+    Args:
+        name: the dataset.
+        chosen: behaviours to use instead: packaged policies, ``.safetensors`` files, ``random``.
+
+    Raises:
+        ShiftgymError: a policy that is not there; the message lists those that are.
+    """
+    if chosen:
+        for policy in chosen:
+            _check(name.domain, policy)
+        return list(chosen)
+    if name.quality not in TIERS:
+        raise ShiftgymError(
+            f"{name.quality} data were recorded elsewhere and cannot be made: shiftgym data import "
+            f"reads them. To be made: {', '.join(TIERS)}; or choose behaviours with --policy."
+        )
+    missing = missing_tiers(name)
+    if missing:
+        raise ShiftgymError(_missing(name, missing))
+    return [policy for tier in TIERS[name.quality] if (policy := available(name.domain, tier))]
+
+
+def plan(
+    name: DatasetName, chosen: Sequence[str] = (), streams: int | None = None
+) -> tuple[list[Part], list[Behaviour]]:
+    """Plan how a dataset is collected, and what it tells of that.
+
+    Args:
+        name: the dataset.
+        chosen: see :func:`wanted_policies`.
+        streams: streams in all; see :func:`shiftgym_tools.collect.plan_parts`.
+    """
+    policies = wanted_policies(name, chosen)
+    if name.size < len(policies):
+        raise ShiftgymError(f"{name} mixes {len(policies)} behaviours: it needs as many rows.")
+    shares = split(name.size, len(policies))
+    parts = plan_parts(list(zip(policies, shares, strict=True)), streams)
+    tiers = (None,) * len(parts) if chosen else TIERS[name.quality]
+    return parts, [_told(part, tier) for part, tier in zip(parts, tiers, strict=True)]
+
+
+def behaviour_facts(behaviours: Sequence[Behaviour]) -> dict[str, Any]:
+    """Give what a dataset's metadata hold about its behaviours."""
+    return {
+        "policies": {b.policy: b.sha256 for b in behaviours},
+        "behaviours": [asdict(b) for b in behaviours],
+    }
+
+
+def sha256(policy: str) -> str | None:
+    """Give the checksum of a policy's file; None for ``random``."""
+    if policy == RANDOM:
+        return None
+    if policy.endswith(".safetensors"):
+        return hashlib.sha256(Path(policy).read_bytes()).hexdigest()
+    return index()[policy]["sha256"]
+
+
+def _told(part: Part, tier: str | None) -> Behaviour:
+    """Describe a part; files go by their name, not by where they lie."""
+    training = {} if part.policy == RANDOM else load_policy(part.policy).metadata
+    told = part.policy.rpartition("/")[2]
+    stands_for = None if tier in (None, told) else tier
+    name = told if part.policy.endswith(".safetensors") else part.policy
+    kept = {key: training[key] for key in TRAINING if key in training}
+    return Behaviour(name, sha256(part.policy), part.size, part.streams, stands_for, kept)
+
+
+def _check(of: Domain, policy: str) -> None:
+    if policy == RANDOM or policy in index():
+        return
+    if policy.endswith(".safetensors"):
+        load_policy(policy)
+        return
+    raise ShiftgymError(
+        f"No policy {policy!r}. {nearest(policy, [*_of_robot(of), RANDOM])} "
+        "Or the path of a .safetensors file."
+    )
+
+
+def _of_robot(of: Domain) -> list[str]:
+    return [name for name in index() if load_policy(name).metadata["robot"] == of.robot]
+
+
+def _missing(name: DatasetName, tiers: Sequence[str]) -> str:
+    of = name.domain
+    packaged = _of_robot(of)
+    own = ", ".join(policy for policy in packaged if policy.startswith(f"{of.slug}/"))
+    others = [policy for policy in packaged if not policy.startswith(f"{of.slug}/")]
+    lacks = ", ".join(f"{of.slug}/{tier}" for tier in tiers)
+    text = [f"{name} needs the policy {lacks}, which is not packaged."]
+    text.append(f"Packaged for {of.slug}: {own or 'none'}.")
+    if others:
+        text.append(f"Others of the {of.robot}: {', '.join(others)}.")
+    like = (packaged or [RANDOM])[0]
+    if of.robot in ("pen", "door"):
+        train = f"shiftgym policies train-hands --robot {of.robot}"
+    else:
+        train = f"shiftgym policies train --robot {of.robot} --domains {of.slug}"
+    text.append(f"Choose a behaviour (--policy {like}, a .safetensors file, or random),")
+    text.append(f"or train one: {train}")
+    return " ".join(text)

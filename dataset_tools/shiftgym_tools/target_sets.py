@@ -1,0 +1,115 @@
+"""``shiftgym data package``: make the target sets that the package carries, 5,000 rows each.
+
+    hopper, walker2d, halfcheetah, ant    kinematic, morph, friction x4, gravity-x0p5;
+                                          each medium, medium-expert and expert
+    pen, door                             kinematic and morph, both medium and hard;
+                                          each medium and expert
+
+A set is made when its policies are packaged, in one stream (medium-expert: two of 2,500), and made
+anew only when the checksum of a policy changes. `shiftgym data make` gives the same rows.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from shiftgym.datasets.flat import concatenate
+from shiftgym.datasets.names import HANDS, TARGET_SIZE, DatasetName, dataset_name
+from shiftgym.datasets.packaged import PACKAGED, package_dataset, packaged_index
+from shiftgym.domains import robots
+from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym_tools.collect import Collector
+from shiftgym_tools.make import Job, plan_job
+from shiftgym_tools.recipes import missing_tiers
+
+QUALITIES = ("medium", "medium-expert", "expert")
+HAND_QUALITIES = ("medium", "expert")  # a hand's set takes four times the room of a hopper's
+FRICTION = tuple(f"friction-{level}" for level in ("x0p1", "x0p5", "x2", "x5"))
+LOCOMOTION_SHIFTS = ("kinematic", "morph", *FRICTION, "gravity-x0p5")
+HAND_SHIFTS = ("kinematic-medium", "kinematic-hard", "morph-medium", "morph-hard")
+
+
+def target_names(robot: str | None = None) -> list[DatasetName]:
+    """List the sets that the package is to carry, whether or not their policies are there yet.
+
+    Args:
+        robot: only this robot's.
+
+    Raises:
+        DomainError: unknown robot.
+    """
+    if robot is not None and robot not in robots():
+        raise DomainError(f"Unknown robot {robot!r}. {nearest(robot, robots())}")
+    return [
+        dataset_name(f"{name}-{shift}/{quality}")
+        for name in robots()
+        if robot in (None, name)
+        for shift in (HAND_SHIFTS if name in HANDS else LOCOMOTION_SHIFTS)
+        for quality in (HAND_QUALITIES if name in HANDS else QUALITIES)
+    ]
+
+
+def package(robot: str | None = None, again: bool = False, jobs: int = 0) -> None:
+    """Make the packaged target sets whose policies are there and have changed.
+
+    Example: shiftgym data package --robot hopper
+
+    Args:
+        robot: Only sets of this robot.
+        again: Make those too whose policies have not changed.
+        jobs: Sets made at once; one per core by default.
+    """
+    names = target_names(robot)
+    possible = [name for name in names if not missing_tiers(name)]
+    known = packaged_index()
+    todo = [name for name in possible if again or not up_to_date(plan_job(name), known)]
+    if todo:
+        with (
+            ProcessPoolExecutor(jobs or os.cpu_count(), get_context("spawn")) as pool,
+            tqdm(total=len(todo), unit="set") as bar,
+        ):
+            futures = {pool.submit(make_target, name.short): name for name in todo}
+            for future in as_completed(futures):
+                future.result()
+                bar.set_postfix_str(str(futures[future]))
+                bar.update()
+    known = packaged_index()
+    size = sum((PACKAGED / entry["file"]).stat().st_size for entry in known.values()) / 1e6
+    print(f"{len(todo)} sets made, {len(possible) - len(todo)} as they were, in {PACKAGED}")
+    for name in todo:
+        for behaviour in plan_job(name).behaviours:
+            if behaviour.stands_for:
+                print(f"  {name}: {behaviour.policy} stands in for {behaviour.stands_for}")
+    lacking = Counter(name.domain.robot for name in names if name not in possible)
+    if lacking:
+        counts = ", ".join(f"{count} of the {name}" for name, count in lacking.items())
+        print(f"Not made for want of a policy: {counts}")
+    print(f"All {len(known)} packaged sets take {size:.1f} MB. Next: shiftgym data list")
+
+
+def make_target(short: str) -> None:
+    """Collect one target set and put it into the package."""
+    job = plan_job(dataset_name(short))
+    if job.name.size != TARGET_SIZE:
+        raise ShiftgymError(f"Target sets hold {TARGET_SIZE:,} transitions; {short} does not.")
+    with tempfile.TemporaryDirectory(prefix="shiftgym-") as folder:
+        collector = Collector(job.name.domain, job.parts, job.seed, Path(folder), num_threads=1)
+        collector.run()
+        flat = concatenate(list(collector.chunks()))
+        seeds = collector.seeds()
+        collector.close()
+    package_dataset(flat, job.name, job.about() | {"episode_seeds": seeds})
+
+
+def up_to_date(job: Job, known: dict[str, dict[str, Any]]) -> bool:
+    """Say whether the packaged set is the one this job would make."""
+    entry = known.get(job.name.short)
+    return entry is not None and not job.differences(entry["about"])

@@ -1,0 +1,115 @@
+"""What datasets there are: packaged, installed, and those that packaged policies can make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shiftgym.datasets.load import is_installed
+from shiftgym.datasets.metadata import name_of, read_metadata
+from shiftgym.datasets.names import NAMESPACE, DatasetName, dataset_name, usual_size
+from shiftgym.datasets.packaged import packaged_index
+from shiftgym.datasets.store import minari_root
+from shiftgym.domains import catalogue
+from shiftgym.errors import ShiftgymError
+from shiftgym.policies import index
+from shiftgym.scores import has_reference, normalized_score
+
+NEEDS = {  # tiers of packaged policies that a quality is made from
+    "random": (),
+    "medium": ("medium",),
+    "medium-expert": ("medium", "expert"),
+    "expert": ("expert",),
+    "medium-replay": (*(f"ladder-{rung}" for rung in range(8)), "medium"),
+}
+STAND_INS = {"expert": "best"}
+
+
+def rows(root: Path | None = None) -> list[dict[str, Any]]:
+    """List the datasets by name.
+
+    Args:
+        root: Minari's folder of datasets by default.
+
+    Returns:
+        One row per set: ``name``, ``minari`` (id), ``robot``, ``domain``, ``quality``, ``size``,
+        ``episodes``, ``return`` (mean of episodes), ``score`` (0..100) and ``where``: ``packaged``,
+        ``installed``, ``packaged, installed``, ``makeable``, or what is wrong with it. Numbers that
+        are not known are None.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for short, entry in packaged_index().items():
+        name = dataset_name(short)
+        told = {"episodes": entry["episodes"], "return": entry["return"], "where": "packaged"}
+        found[short] = _row(name) | told
+    for folder in installed(root or minari_root()):
+        row = _installed(folder)
+        if row["name"] in found:
+            found[row["name"]]["where"] += f", {row['where']}"
+        else:
+            found[row["name"]] = row
+    for name in makeable():
+        found.setdefault(name.short, _row(name) | {"where": "makeable"})
+    for row in found.values():
+        slug = row["domain"]
+        if row["return"] is not None and slug in catalogue() and has_reference(slug):
+            row["score"] = round(normalized_score(slug, row["return"]), 2)
+    return list(found.values())
+
+
+def installed(root: Path) -> Iterator[Path]:
+    """Find the folders of installed sets that are named as shiftgym names them."""
+    home = root / NAMESPACE
+    if not home.is_dir():
+        return
+    for domain in sorted(path for path in home.iterdir() if _is_open(path)):
+        yield from sorted(
+            path for path in domain.iterdir() if _is_open(path) and is_installed(path)
+        )
+
+
+def _is_open(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def makeable() -> list[DatasetName]:
+    """List the sets of usual size that packaged policies can make."""
+    policies, found = index(), []
+    for domain in catalogue().values():
+        for quality, tiers in NEEDS.items():
+            there = [
+                any(f"{domain.slug}/{tier}" in policies for tier in (tier, STAND_INS.get(tier)))
+                for tier in tiers
+            ]
+            if all(there):
+                found.append(DatasetName(domain, quality, usual_size(domain)))
+    return found
+
+
+def _row(name: DatasetName) -> dict[str, Any]:
+    return {
+        "name": name.short,
+        "minari": name.minari,
+        "robot": name.domain.robot,
+        "domain": name.domain.slug,
+        "quality": name.quality,
+        "size": name.size,
+        "episodes": None,
+        "return": None,
+        "score": None,
+        "where": "",
+    }
+
+
+def _installed(folder: Path) -> dict[str, Any]:
+    """Tell of an installed set; of a damaged one, what is wrong."""
+    short = f"{folder.parent.name}/{folder.name.removesuffix('-v0')}"
+    try:
+        told = read_metadata(folder)
+        known = {"episodes": told["total_episodes"], "return": float(told["shiftgym"]["return"])}
+        return _row(name_of(told)) | known | {"where": "installed"}
+    except (ShiftgymError, KeyError, TypeError, ValueError) as error:
+        unknown = dict.fromkeys(("robot", "domain", "quality", "episodes", "return", "score"))
+        wrong = {"where": f"damaged: {error}".splitlines()[0]}
+        return {"name": short, "minari": f"{NAMESPACE}/{short}-v0", "size": 0} | unknown | wrong

@@ -1,0 +1,353 @@
+"""Other people's files come in as what they are: rows, episodes and domains are checked."""
+
+import os
+from pathlib import Path
+
+import gymnasium as gym
+import minari
+import numpy as np
+import pytest
+from import_helpers import ends, joined, recorded, rollouts, without, write_flat, write_minari
+
+import shiftgym
+from shiftgym.cli import main
+from shiftgym.datasets import dataset_name, episode_bounds
+from shiftgym.datasets.flat import check_flat
+from shiftgym.datasets.load import load
+from shiftgym.errors import DomainError, ShiftgymError
+from shiftgym_tools import examining, layouts
+from shiftgym_tools.guessing import guess
+from shiftgym_tools.importers import import_dataset, read_foreign
+
+PUBLISHED = os.environ.get("SHIFTGYM_PUBLISHED", "")
+FILES = sorted(Path(PUBLISHED).glob("*.hdf5")) if PUBLISHED else []
+JOINS = {"hopper_morph_medium_expert": [651, 1319, 2319, 3319]}  # every other file has none
+OTHERS = {"kinematic": "morph", "morph": "kinematic"}
+LOCOMOTION = ["hopper", "walker2d", "halfcheetah", "ant"]
+
+published = pytest.mark.skipif(
+    not FILES, reason="set SHIFTGYM_PUBLISHED to a folder of published *.hdf5 files"
+)
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
+    return tmp_path / "root"
+
+
+@published
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_published_files_come_in_whole_but_for_their_joins(path, capsys):
+    import_dataset(str(path))
+    robot, shift, quality = path.stem.split("_", 2)
+    name = f"{robot}-{shift}/{quality.replace('_', '-')}-otdf"
+    told, flat = capsys.readouterr().out, load(name)
+    wrong = JOINS.get(path.stem, [])
+    rows = (4318 if wrong else 5000) - len(wrong)
+    assert len(flat["rewards"]) == rows and flat["observations"].shape[1] in (11, 17, 27)
+    check_flat(flat, shiftgym.domain(f"{robot}-{shift}"))
+    assert f"{rows + len(wrong):,} read, {rows:,} kept" in told and "normalised" in told
+    assert ("(rows 651, 1319, 2319, 3319)" in told) == bool(wrong)
+    assert ("last 84 numbers: zero padding" in told) == (robot == "ant")
+    lengths = np.diff(episode_bounds(flat))
+    assert lengths.max() <= 1000 and flat["truncated"][-1]
+    there = minari.load_dataset(f"shiftgym/{name}-v0")
+    assert there.total_steps == rows and there.total_episodes == len(lengths)
+
+
+@published
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_published_files_are_refused_under_another_name(path, root):
+    robot, shift = path.stem.split("_")[:2]
+    claimed = f"{robot}-{OTHERS[shift]}"
+    with pytest.raises(ShiftgymError, match=f"Say --domain {robot}-{shift}\\.$") as error:
+        import_dataset(str(path), domain=claimed)
+    assert f"not recorded in {claimed}" in str(error.value)
+    assert not root.exists()
+
+
+@published
+def test_published_file_is_refused_as_another_robot():
+    path = next(path for path in FILES if path.stem.startswith("hopper_kinematic"))
+    with pytest.raises(ShiftgymError, match="observations are 11 .* fits --domain hopper-kinem"):
+        import_dataset(str(path), domain="walker2d")
+    with pytest.raises(ShiftgymError, match="fit hopper-kinematic"):
+        import_dataset(str(path), domain="hopper-friction-x0p5")
+
+
+def test_d4rl_v2(tmp_path, capsys):
+    arrays = recorded("halfcheetah", [1000, 1000, 40], scale=0.3)
+    arrays["timeouts"][-1] = False  # D4RL's last trajectory just stops
+    path = write_flat(tmp_path / "halfcheetah_medium_replay-v2.hdf5", arrays, compression="gzip")
+    import_dataset(str(path))
+    told, flat = capsys.readouterr().out, load("halfcheetah/medium-replay-d4rl")
+    assert "2 at the time limit, 1 cut without a flag" in told and "D4RL v2" in told
+    for name in ("observations", "actions", "rewards", "next_observations"):
+        np.testing.assert_array_equal(flat[name], arrays[name])
+    assert np.flatnonzero(flat["truncated"]).tolist() == [999, 1999, 2039]
+    assert not flat["terminated"].any()
+
+
+def test_terminal_states_stay_terminal(tmp_path):
+    arrays = recorded("hopper", [40] * 6)
+    flat, report = read_foreign(write_flat(tmp_path / "hopper_random-v2.hdf5", arrays))
+    np.testing.assert_array_equal(flat["terminated"], arrays["terminals"])
+    np.testing.assert_array_equal(flat["truncated"], arrays["timeouts"])
+    assert report.facts["ends"]["in a terminal state"] == arrays["terminals"].sum() > 0
+
+
+@pytest.mark.parametrize("robot", LOCOMOTION)
+def test_time_limits_are_found_without_flags(tmp_path, robot):
+    shorter = without(recorded(f"{robot}-gravity-x0p5", [30] * 4, scale=0.1), "timeouts")
+    path = write_flat(tmp_path / f"{robot}_gravity_0.5_medium.hdf5", shorter, columns=True)
+    flat, report = read_foreign(path)
+    assert report.facts["dropped"] == {} and report.facts["time_limit"] == 30
+    assert np.flatnonzero(flat["truncated"]).tolist() == [29, 59, 89, 119]
+
+
+@pytest.mark.parametrize("robot", LOCOMOTION)
+@pytest.mark.parametrize("flagged", [True, False])
+def test_joined_rows_are_dropped(tmp_path, robot, flagged):
+    arrays = recorded(f"{robot}-morph", [60] * 4, scale=0.5)
+    last = ends(arrays)[:-1]
+    baked = joined(arrays)
+    if not flagged:
+        baked = without(baked, "timeouts")
+        baked["terminals"] = np.zeros(len(baked["terminals"]))
+    flat, report = read_foreign(write_flat(tmp_path / f"{robot}_morph_medium.hdf5", baked))
+    assert report.facts["dropped_rows"]["join two episodes"] == last.tolist()
+    kept = np.delete(np.arange(len(baked["rewards"])), last)
+    np.testing.assert_array_equal(flat["observations"], baked["observations"][kept])
+    np.testing.assert_array_equal(
+        np.flatnonzero(flat["truncated"])[:-1], last - 1 - np.arange(len(last))
+    )
+
+
+def test_rows_without_a_next_observation_are_dropped(tmp_path, capsys):
+    arrays = recorded("hopper", [40] * 6)
+    last = ends(arrays)
+    path = write_flat(tmp_path / "hopper_random-v0.hdf5", without(arrays, "next_observations"))
+    flat, report = read_foreign(path)
+    assert report.facts["dropped_rows"] == {"have no known next observation": last.tolist()}
+    kept = np.delete(np.arange(len(arrays["rewards"])), last)
+    for name in ("observations", "next_observations", "rewards"):
+        np.testing.assert_array_equal(flat[name], arrays[name][kept])
+    assert not flat["terminated"].any()
+
+
+def test_resets_without_any_flag_are_found_by_replay(tmp_path):
+    arrays = recorded("walker2d", [60] * 4, scale=0.5)
+    last = ends(arrays)
+    bare = without(arrays, "next_observations", "timeouts")
+    bare["terminals"] = np.zeros(len(bare["terminals"]))
+    _, report = read_foreign(write_flat(tmp_path / "walker2d_random-v0.hdf5", bare))
+    assert report.facts["dropped_rows"] == {
+        "have no known next observation": [last[-1]],
+        "join two episodes": last[:-1].tolist(),
+    }
+
+
+def test_small_blocks_and_samples_find_the_same(tmp_path, monkeypatch):
+    arrays = joined(recorded("hopper-morph", [50] * 40, scale=0.5))
+    path = write_flat(tmp_path / "hopper_morph_medium.hdf5", without(arrays, "timeouts"))
+    whole, report = read_foreign(path)
+    for name, value in {"BLOCK": 4000, "IN_MEMORY": 0}.items():
+        monkeypatch.setattr(layouts, name, value)
+    for name, value in {"WHOLE": 100, "SAMPLE": 128, "RUN": 16, "PART": 50}.items():
+        monkeypatch.setattr(examining, name, value)
+    pieces, sampled = read_foreign(path)
+    assert any("rows were replayed" in note for note in sampled.notes)
+    assert sampled.facts["dropped_rows"] == report.facts["dropped_rows"]
+    for name, values in whole.items():
+        np.testing.assert_array_equal(values, pieces[name])
+    _, everything = read_foreign(path, all_rows=True)
+    assert not any("rows were replayed" in note for note in everything.notes)
+
+
+def test_pen_of_d4rl(tmp_path, capsys):
+    arrays = without(recorded("pen", [100] * 6, scale=0.2), "next_observations")
+    path = write_flat(tmp_path / "pen-human-v1.hdf5", arrays)
+    import_dataset(str(path))
+    told, flat = capsys.readouterr().out, load("pen/human-d4rl")
+    assert len(flat["rewards"]) == len(arrays["rewards"]) - 6
+    assert "have no known next observation" in told and "not checked" in told
+
+
+def test_expert_hands_keep_their_terminals_and_limit(tmp_path):
+    parts = [recorded("pen-morph-hard", [100] * 4, **how) for how in ({"scale": 0.2}, {"hold": 20})]
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    assert arrays["terminals"].any() and arrays["timeouts"].any()
+    _, report = read_foreign(write_flat(tmp_path / "pen_shrink_finger_hard_expert.hdf5", arrays))
+    assert report.facts["domain"] == "pen-morph-hard" and report.facts["time_limit"] == 100
+
+
+def test_joined_hands_are_cut_at_the_reset(tmp_path):
+    arrays = recorded("door", [50] * 3)
+    path = write_flat(tmp_path / "door-cloned.hdf5", without(joined(arrays), "timeouts"))
+    _, report = read_foreign(path)
+    assert report.facts["dropped_rows"]["join two episodes"] == [49, 99]
+
+
+def test_flipped_door_rewards_are_told_and_mended(tmp_path):
+    arrays = recorded("door", [50] * 3)
+    apart = np.linalg.norm(arrays["next_observations"][:, 35:38], axis=1)
+    flipped = arrays | {"rewards": arrays["rewards"] + 0.2 * apart}
+    path = write_flat(tmp_path / "door-expert-v1.hdf5", flipped)
+    flat, report = read_foreign(path)
+    assert any("wrong sign" in note for note in report.notes)
+    np.testing.assert_array_equal(flat["rewards"], flipped["rewards"])
+    mended, report = read_foreign(path, mend_rewards=True)
+    np.testing.assert_allclose(mended["rewards"], arrays["rewards"], atol=1e-6)
+    whole = arrays["rewards"].sum() / 3
+    assert report.facts["mean_return"] == pytest.approx(whole, rel=1e-5)
+    with pytest.raises(ShiftgymError, match="nothing to mend"):
+        read_foreign(write_flat(tmp_path / "door-human-v1.hdf5", arrays), mend_rewards=True)
+
+
+def test_mislabelled_hands(tmp_path):
+    arrays = recorded("pen", [60] * 6, hold=20)
+    path = write_flat(tmp_path / "pen_broken_joint_hard_expert.hdf5", arrays)
+    with pytest.raises(ShiftgymError, match="limits of pen-kinematic-hard .* they fit pen, "):
+        read_foreign(path)
+    with pytest.raises(ShiftgymError, match="could be the pen's"):
+        read_foreign(path, "door")
+    swapped = arrays | {"next_observations": arrays["next_observations"][:, ::-1].copy()}
+    with pytest.raises(ShiftgymError, match="contradict themselves.*rewards do not follow"):
+        read_foreign(write_flat(tmp_path / "pen-expert.hdf5", swapped))
+
+
+def test_minari_ant_with_contact_forces(root, capsys):
+    env = gym.make("Ant-v5", max_episode_steps=10**6)
+    arrays = rollouts(env, [40] * 3)
+    assert arrays["observations"].shape[1] == 105
+    write_minari(root, arrays, "mujoco/ant/medium-v0")
+    import_dataset("mujoco/ant/medium-v0")
+    told, flat = capsys.readouterr().out, load("ant/medium-minari")
+    np.testing.assert_array_equal(flat["observations"], arrays["observations"][:, :27])
+    assert "last 78 numbers: contact forces up to" in told
+    assert "recorded with the physics of MuJoCo" in told and "rewards of" in told
+
+
+def test_minari_ant_padded_to_111(root, capsys):
+    arrays = recorded("ant", [40] * 3)
+    for name in ("observations", "next_observations"):
+        arrays[name] = np.pad(arrays[name], ((0, 0), (0, 84)))
+    import_dataset(str(write_minari(root, arrays, "mine/ant-expert-v3")))
+    assert "last 84 numbers: zero padding" in capsys.readouterr().out
+    assert load("ant/expert-minari")["observations"].shape == (len(arrays["rewards"]), 27)
+    arrays["observations"][5, 60] = 7.0
+    write_minari(root, arrays, "mine/ant-medium-v3")
+    with pytest.raises(ShiftgymError, match="reach 7: neither zero padding nor contact forces"):
+        import_dataset("mine/ant-medium-v3")
+
+
+def test_minari_of_todays_engine_and_v5_rewards(root):
+    arrays = rollouts(gym.make("Hopper-v5", max_episode_steps=10**6), [40] * 40)
+    _, report = read_foreign(write_minari(root, arrays))
+    assert any("terminal rows lack the reward of 1" in note for note in report.notes)
+    assert report.facts["replay"]["engine"].startswith("MuJoCo 3")
+    assert report.facts["replay"]["beyond"] < 0.02
+
+
+def test_v5_body_of_walker2d_is_another_domain(root, capsys):
+    arrays = rollouts(gym.make("Walker2d-v5", max_episode_steps=10**6), [60] * 12)
+    write_minari(root, arrays, "mujoco/walker2d/medium-v0")
+    with pytest.raises(ShiftgymError, match="Say --domain walker2d-v5"):
+        import_dataset("mujoco/walker2d/medium-v0")
+    import_dataset("mujoco/walker2d/medium-v0", domain="walker2d-v5")
+    assert len(load("walker2d-v5/medium-minari")["rewards"]) == len(arrays["rewards"])
+    env = minari.load_dataset("shiftgym/walker2d-v5/medium-minari-v0").recover_environment()
+    assert env.unwrapped.model.geom("foot_geom").friction[0] == 1.9
+
+
+def test_minari_folders_in_other_forms(tmp_path, root):
+    arrays = recorded("hopper", [30] * 3)
+    folder = write_minari(tmp_path / "elsewhere", arrays, "some/hopper-random-v0")
+    for path in (folder, folder / "data", folder / "data" / "main_data.hdf5"):
+        flat, report = read_foreign(path)
+        assert len(flat["rewards"]) == len(arrays["rewards"]) and report.facts["layout"] == "Minari"
+    (folder / "data" / "metadata.json").write_text('{"data_format": "arrow"}')
+    with pytest.raises(ShiftgymError, match="stored as arrow"):
+        read_foreign(folder)
+    with pytest.raises(ShiftgymError, match="minari download some/hopper-random-v0"):
+        read_foreign("some/hopper-random-v0")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rewards": np.nan}, "rewards are not finite, first in row 7; 1 rows"),
+        ({"observations": np.inf}, "observations are not finite, first in row 7"),
+        ({"next_observations": np.nan}, "next_observations are not finite"),
+        ({"actions": np.nan}, "actions are not finite"),
+        ({"terminals": 2}, "1 terminal or timeout flags are neither 0 nor 1"),
+    ],
+)
+def test_bad_numbers_are_refused_with_their_row(tmp_path, root, changes, message):
+    arrays = recorded("hopper", [30] * 3)
+    for name, value in changes.items():
+        arrays[name] = arrays[name].astype(float)
+        arrays[name][7] = value
+    with pytest.raises(ShiftgymError, match=message):
+        import_dataset(str(write_flat(tmp_path / "hopper_random.hdf5", arrays)))
+    assert not root.exists()
+
+
+def test_names(tmp_path, root, capsys):
+    path = str(write_flat(tmp_path / "run7.hdf5", recorded("hopper-morph", [15] * 6)))
+    assert main(["data", "import", path]) == 1
+    assert "give --domain" in capsys.readouterr().err
+    assert main(["data", "import", path, "--domain", "hopper-morf"]) == 2
+    assert main(["data", "import", path, "--domain", "hopper-morph"]) == 1
+    assert "give --quality" in capsys.readouterr().err
+    asked = ["data", "import", path, "--domain", "hopper-morph", "--quality", "expert"]
+    assert main([*asked, "--name", "no/good"]) == 1
+    assert main([*asked, "--name", "Lab7"]) == 0
+    assert "shiftgym/hopper-morph/expert-from_lab7-v0" in capsys.readouterr().out
+    assert len(load("hopper-morph/expert-from_lab7")["rewards"]) == 90
+    assert main([*asked, "--name", "lab7"]) == 1 and "there already" in capsys.readouterr().err
+    assert main([*asked, "--name", "lab7", "--replace"]) == 0
+    assert main([*asked[:-1], "human"]) == 2
+    assert dataset_name("hopper-morph/expert-from_lab7").origin == "from_lab7"
+    with pytest.raises(DomainError):
+        dataset_name("hopper-morph/expert-lab7")
+
+
+def test_domain_of_your_own(tmp_path):
+    toml = tmp_path / "mine.toml"
+    toml.write_text("[hopper.slippery]\ngeom.foot_geom.friction = { scale = 0.1 }\n")
+    arrays = recorded(f"{toml}:hopper-slippery", [30] * 3)
+    path = write_flat(tmp_path / "x.hdf5", arrays)
+    _, report = read_foreign(path, f"{toml}:hopper-slippery")
+    assert report.facts["replay"]["median"] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "slug", "quality"),
+    [
+        ("hopper_kinematic_medium.hdf5", "hopper-kinematic", "medium"),
+        ("ant_friction_0.5_expert.hdf5", "ant-friction-x0p5", "expert"),
+        ("hopper_gravity_2.0_medium_expert.h5", "hopper-gravity-x2", "medium-expert"),
+        ("pen_broken_joint_hard_expert.hdf5", "pen-kinematic-hard", "expert"),
+        ("door_morph_shrink_finger_easy_cloned.hdf5", "door-morph-easy", "cloned"),
+        ("halfcheetah_medium_replay-v2.hdf5", "halfcheetah", "medium-replay"),
+        ("pen-human-v1.hdf5", "pen", "human"),
+        ("pen-kinematic-medium-expert.hdf5", "pen-kinematic-medium", "expert"),
+        (
+            "hopper_kinematic_footjnt_medium_medium.hdf5",
+            "hopper-kinematic-footjnt-medium",
+            "medium",
+        ),
+        ("D4RL/door/expert-v2", "door", "expert"),
+        ("mujoco/walker2d/simple-v0", "walker2d", None),
+        ("shiftgym/hopper/medium-from_lab7-v0", "hopper", "medium"),
+        ("walker2d-kinematic-footjnt-hard-random", "walker2d-kinematic-footjnt-hard", "random"),
+        ("data.hdf5", None, None),
+        ("antmaze-umaze-v2", None, None),
+        ("hopper_kinemtic_medium", None, "medium"),
+    ],
+)
+def test_guesses(name, slug, quality):
+    where, tier = guess(name)
+    assert (where and where.slug, tier) == (slug, quality)

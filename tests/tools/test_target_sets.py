@@ -1,0 +1,78 @@
+"""Making the packaged target sets: which, when anew, and the same rows as `data make` gives."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from test_collect import assert_equal
+from test_make import packaged, root  # noqa: F401  fixtures
+
+import shiftgym
+from shiftgym import policies
+from shiftgym.cli import main
+from shiftgym.datasets import dataset_name
+from shiftgym.datasets import packaged as sets
+from shiftgym.datasets.store import read_dataset
+from shiftgym_tools import target_sets
+from shiftgym_tools.make import plan_job
+from shiftgym_tools.recipes import missing_tiers
+from shiftgym_tools.target_sets import make_target, target_names, up_to_date
+
+
+@pytest.fixture
+def package_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Package into an empty folder."""
+    folder = tmp_path / "packaged"
+    folder.mkdir()
+    monkeypatch.setattr(sets, "PACKAGED", folder)
+    monkeypatch.setattr(target_sets, "PACKAGED", folder)
+    return folder
+
+
+def test_which_sets_there_are_to_be() -> None:
+    names = target_names()
+    assert len(names) == 4 * 7 * 3 + 2 * 4 * 2 == len({name.minari for name in names})
+    assert {name.size for name in names} == {5_000}
+    assert {str(name) for name in target_names("pen")} >= {"pen-morph-hard/expert"}
+    with pytest.raises(shiftgym.DomainError, match="Did you mean 'hopper'"):
+        target_names("hoper")
+
+
+def test_a_packaged_set_has_the_rows_that_make_gives(
+    root: Path,  # noqa: F811
+    packaged: Path,  # noqa: F811
+    package_folder: Path,
+) -> None:
+    name = dataset_name("hopper-kinematic/medium")
+    make_target(name.short)
+    assert main(["data", "make", name.short]) == 0
+    assert_equal(sets.load_packaged(name), read_dataset(root / name.minari))
+    about = sets.packaged_index()[name.short]["about"]
+    assert about["command"] == "shiftgym data make hopper-kinematic/medium"
+    assert len(about["episode_seeds"]) == sets.packaged_index()[name.short]["episodes"]
+
+
+def test_a_set_is_made_anew_when_a_policy_changes(packaged: Path) -> None:  # noqa: F811
+    name = dataset_name("hopper-kinematic/medium-expert")
+    assert not missing_tiers(name)
+    assert missing_tiers(dataset_name("ant-morph/medium-expert")) == ["medium", "expert"]
+    job = plan_job(name)
+    known = {name.short: {"about": json.loads(json.dumps(job.about()))}}
+    assert up_to_date(job, known) and not up_to_date(job, {})
+    index = json.loads((packaged / "index.json").read_text())
+    index["hopper-kinematic/best"] = index["hopper/expert"]
+    (packaged / "index.json").write_text(json.dumps(index))
+    policies.index.cache_clear()
+    policies.load_policy.cache_clear()
+    assert not up_to_date(plan_job(name), known)
+
+
+def test_nothing_to_do_is_quick(
+    package_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(target_sets, "missing_tiers", lambda name: ["medium"])
+    assert main(["data", "package", "--robot", "ant"]) == 0
+    said = capsys.readouterr().out
+    assert "0 sets made" in said and "21 of the ant" in said
