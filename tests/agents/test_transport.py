@@ -324,7 +324,7 @@ def test_published_transitions(
 ) -> None:
     """Compare with what another implementation measured, on 10,000 rows of two other shifts.
 
-    Which two is not known, so that only the ranges of deviations and the ranks' agreement can differ.
+    Which two is not known: only ranges of deviations and the agreement of ranks can differ.
     """
     source = torch.cat([read(published, name) for name in sources])
     source, goal = source[:: len(source) // 1500], read(published, target)
