@@ -59,7 +59,7 @@ def test_robust_targets_are_those_found_row_by_row(minimum: str, sample: str, cl
 
     def value(run: int, state: torch.Tensor) -> float:
         layers = unpack(agent.value.rows[run], agent.value.sizes)
-        return float(mlp(state.view(1, 1, -1), layers))
+        return float(mlp(state.view(1, 1, -1), layers).detach())
 
     for run, row in itertools.product(range(2), range(2 * BATCH)):
         state, after = batch.obs[run, row], batch.next_obs[run, row]

@@ -17,8 +17,8 @@
 namespace {
 
 constexpr int MAX_LAYERS = 8;
-constexpr int BLOCK = 64;   // rows that go through all layers together, so that they stay in the cache
-constexpr int CHUNK = 128;  // rows whose gradients are summed by one task: fixes the order of summation
+constexpr int BLOCK = 64;   // rows that pass forward through all layers together, to stay in the cache
+constexpr int CHUNK = 128;  // rows that one task pushes back, adding up their gradients in a fixed order
 
 struct Shape {  // where one network's weights and one sample's hidden units lie
     int layers, widths[MAX_LAYERS + 1];
@@ -66,10 +66,10 @@ int cut(int size, int i, int n) {
     return std::min(size, (size * i / n + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS);
 }
 
-// Push dL/dy of rows [from, from + count) back through the layers and add up the weights' gradients.
-void backward_block(const Shape& s, const float* p, const float* packed, const float* x, long x_row,
+// Push dL/dy of rows [from, from + count) back through the layers; give the sums of the weights' gradients.
+void backward_chunk(const Shape& s, const float* p, const float* packed, const float* x, long x_row,
                     const float* gy, Hidden hidden, int from, int count, float* grad, float* gx) {
-    float* pushed[2] = {scratch(1, BLOCK * s.units), nullptr};
+    float* pushed = scratch(1, CHUNK * s.units);
     const float* g = gy + (long)from * s.widths[s.layers];
     for (int i = s.layers - 1; i >= 0; i--) {
         const int w = s.widths[i + 1], below = s.widths[i];
@@ -78,17 +78,17 @@ void backward_block(const Shape& s, const float* p, const float* packed, const f
         if (grad) {
             if (s.narrow(i)) outer_narrow(below, w, count, a, a_row, g, grad + s.weight[i]);
             else {
-                float* panels = scratch(2, packed_size(BLOCK, w));
+                float* panels = scratch(2, packed_size(CHUNK, w));
                 pack(count, w, g, w, 1, panels);
-                multiply(below, w, count, a, 1, a_row, panels, grad + s.weight[i], w,
-                         {nullptr, false, nullptr, true});
+                multiply(below, w, count, a, 1, a_row, panels, grad + s.weight[i], w);
             }
             float* sums = grad + s.bias[i];
+            std::fill(sums, sums + w, 0.f);
             for (int r = 0; r < count; r++)
                 for (int k = 0; k < w; k++) sums[k] += g[(long)r * w + k];
         }
         if (!i && !gx) return;
-        float* to = i ? pushed[0] + BLOCK * s.hidden[i - 1] : gx + (long)from * below;
+        float* to = i ? pushed + CHUNK * s.hidden[i - 1] : gx + (long)from * below;
         multiply(count, below, w, g, w, 1, packed + s.packed[i], to, below, {nullptr, false, i ? a : nullptr});
         g = to;
     }
@@ -155,14 +155,12 @@ void mlp_backward(int64_t threads, int64_t nets, int64_t share, int64_t rows, in
         float* packed = scratch(0, s.packed[layers]);
         for (int i = gx ? 0 : 1; i < layers; i++)
             pack(s.widths[i + 1], s.widths[i], p + s.weight[i], 1, s.widths[i + 1], packed + s.packed[i]);
-        float* own = chunk ? partial.data() + ((long)n * (chunks - 1) + chunk - 1) * s.total : grad + n * s.total;
-        if (!grad) own = nullptr;
-        else std::fill(own, own + s.total, 0.f);
-        const int end = std::min<int>(rows, (chunk + 1) * CHUNK);
-        for (int from = chunk * CHUNK; from < end; from += BLOCK)
-            backward_block(s, p, packed, x + (n / share) * x_net, x_row, gy + n * rows * out,
-                           Hidden{hidden + n * rows * s.units, rows}, from, std::min(BLOCK, end - from), own,
-                           gx ? gx + n * rows * in : nullptr);
+        float* own = !grad ? nullptr : chunk ? partial.data() + ((long)n * (chunks - 1) + chunk - 1) * s.total
+                                             : grad + n * s.total;
+        const int from = chunk * CHUNK, count = std::min<int>(CHUNK, rows - from);
+        backward_chunk(s, p, packed, x + (n / share) * x_net, x_row, gy + n * rows * out,
+                       Hidden{hidden + n * rows * s.units, rows}, from, count, own,
+                       gx ? gx + n * rows * in : nullptr);
     });
     if (!spare) return;
     parallel(threads, nets, [&](int n) {

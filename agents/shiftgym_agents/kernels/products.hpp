@@ -25,7 +25,6 @@ struct Epilogue {
     const float* bias = nullptr;  // added per column
     bool relu = false;            // max(., 0), NaN stays NaN
     const float* mask = nullptr;  // zero where mask <= 0; laid out as the output
-    bool add = false;             // add to what the output holds
 };
 
 // Copy `count` columns from `from` on; the rest of the vector is zero.
@@ -47,7 +46,7 @@ void tile(int K, const float* A, long row, long col, const float* packed, float*
     for (int j = 0; j < VECS; j++) {
         const vec start = bias ? at(bias, j) : vec{};
 #pragma GCC unroll 8
-        for (int i = 0; i < ROWS; i++) acc[i][j] = e.add ? at(C + i * ldc, j) : start;
+        for (int i = 0; i < ROWS; i++) acc[i][j] = start;
     }
     for (int k = 0; k < K; k++) {
         vec b[VECS];
@@ -134,7 +133,7 @@ void multiply_narrow(int M, int N, int K, const float* A, long row, const float*
         }
 }
 
-// C (M, N) += A^T B for few columns: A (K, M) rows `row` apart, B (K, N) dense.
+// C (M, N) = A^T B for few columns: A (K, M) rows `row` apart, B (K, N) dense.
 void outer_narrow(int M, int N, int K, const float* A, long row, const float* B, float* C) {
     for (int m0 = 0; m0 < M; m0 += 4 * LANES)
         for (int n = 0; n < N; n++) {
@@ -148,7 +147,7 @@ void outer_narrow(int M, int N, int K, const float* A, long row, const float* B,
                 else
                     for (int j = 0; j < width; j++) sums[j] += a[j] * b;
             }
-            for (int j = 0; j < width; j++) C[(long)(m0 + j) * N + n] += sums[j];
+            for (int j = 0; j < width; j++) C[(long)(m0 + j) * N + n] = sums[j];
         }
 }
 
