@@ -19,10 +19,10 @@ from shiftgym.datasets import dataset_name
 from shiftgym.datasets.flat import Flat, concatenate, episode_bounds
 from shiftgym.datasets.names import HANDS, DatasetName
 from shiftgym.datasets.packaged import load_packaged, packaged_index
+from shiftgym.datasets.tiers import available
 from shiftgym.domains import domain, episode_steps, robots
 from shiftgym.scores import has_reference, reference
 from shiftgym_tools.collect import collect, name_seed
-from shiftgym_tools.recipes import available
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402

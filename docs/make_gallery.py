@@ -40,6 +40,7 @@ def main() -> None:
         "edited: another body at rest; another range of motion with the edited joints at both",
         "limits, overlaid; gravity and friction as moments of an episode under the same actions.",
         "Drawn by `python docs/make_gallery.py`; one picture: `shiftgym render <id> --compare`.",
+        "[At work](films.md) shows trained policies in them.",
         "",
     ]
     shifted = [entry for entry in shiftgym.catalogue().values() if entry.shift]

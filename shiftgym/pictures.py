@@ -20,7 +20,7 @@ from shiftgym.envs.tasks import TASKS
 from shiftgym.errors import ShiftgymError
 from shiftgym.evaluation import Act, policy_act, random_act
 from shiftgym.modelling import build_model
-from shiftgym.policies import load_policy
+from shiftgym.policies import load_policy, top_policy
 from shiftgym.rendering import Picture
 
 Image = NDArray[np.uint8]
@@ -97,6 +97,7 @@ def caption(image: Image, text: str, band: int = 28) -> Image:
     canvas = Pillow.new("RGB", (width, height + band), "white")
     canvas.paste(Pillow.fromarray(image), (0, 0))
     font = ImageFont.load_default(size=15)
+    font = ImageFont.load_default(size=min(15, 15 * (width - 4) / font.getlength(text)))
     ImageDraw.Draw(canvas).text(
         (width / 2, height + band / 2), text, fill="black", font=font, anchor="mm"
     )
@@ -108,8 +109,9 @@ class Film:
     """Say how to film an episode.
 
     Attributes:
-        policy: who acts: ``random``, ``zero``, a packaged tier of the filmed domain (``expert``),
-            a packaged policy (``hopper/expert``) or a policy file.
+        policy: who acts: ``random``, ``zero``, a packaged tier of the filmed domain (``expert``;
+            ``top`` is its expert or else its best), a packaged policy (``hopper/expert``) or a
+            policy file.
         steps: environment steps.
         every: environment steps from one frame to the next.
         seed: seed of the first episode and of random actions.
@@ -155,6 +157,8 @@ def actor(of: Domain, policy: str, seed: int) -> Act:
     if policy in ("random", "zero"):
         act = random_act(of, seed)
         return act if policy == "random" else lambda observations: 0 * act(observations)
+    if policy == "top":
+        return policy_act(load_policy(top_policy(of)))
     whole = "/" in policy or policy.endswith(".safetensors")
     return policy_act(load_policy(policy if whole else f"{of.slug}/{policy}"))
 
@@ -175,7 +179,10 @@ def _write_video(path: Path, frames: Sequence[Image], fps: float) -> None:
     from PIL import Image as Pillow
 
     if path.suffix == ".gif":
-        first, *rest = [Pillow.fromarray(frame).quantize(96) for frame in frames]
+        images = [Pillow.fromarray(frame) for frame in frames]
+        palette = images[len(images) // 2].quantize(64)
+        flat = Pillow.Dither.NONE
+        first, *rest = [image.quantize(palette=palette, dither=flat) for image in images]
         first.save(path, save_all=True, append_images=rest, duration=1000 / fps, loop=0)
         return
     try:

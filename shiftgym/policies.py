@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from shiftgym.domains import ASSETS, domain
+from shiftgym.domains import ASSETS, Domain, domain
 from shiftgym.envs.task import Array
 from shiftgym.errors import ShiftgymError, nearest
 
@@ -132,3 +132,15 @@ def load_policy(name: str) -> Policy:
     if hashlib.sha256(path.read_bytes()).hexdigest() != known[full]["sha256"]:
         raise ShiftgymError(f"{path.name} is damaged: its checksum differs. Reinstall shiftgym.")
     return read_policy(path)
+
+
+def top_policy(of: Domain) -> str:
+    """Name a domain's best packaged policy: its ``expert``, or its ``best`` where that is below.
+
+    Raises:
+        ShiftgymError: none is packaged for this domain.
+    """
+    for tier in ("expert", "best"):
+        if f"{of.slug}/{tier}" in index():
+            return f"{of.slug}/{tier}"
+    raise ShiftgymError(f"No packaged policy of {of.slug}. {nearest(of.slug, index())}")

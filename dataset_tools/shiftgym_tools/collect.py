@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from shiftgym.datasets.flat import Flat
+from shiftgym.datasets.tiers import RANDOM
 from shiftgym.domains import Domain, domain
 from shiftgym.envs.state import pack_rng, unpack_rng
 from shiftgym.envs.task import Array
@@ -41,7 +42,6 @@ from shiftgym_tools.blocks import (
     write_block,
 )
 
-RANDOM = "random"
 STREAM_ROWS, MAX_STREAMS = 15_000, 64  # a stream per 15 full episodes, as far as 64
 BLOCK_ROWS = 50_000
 STREAM_SEEDS = 1_000_000  # seeds set aside for the episodes of one stream

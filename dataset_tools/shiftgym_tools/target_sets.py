@@ -24,11 +24,11 @@ from tqdm import tqdm
 from shiftgym.datasets.flat import concatenate
 from shiftgym.datasets.names import HANDS, TARGET_SIZE, DatasetName, dataset_name
 from shiftgym.datasets.packaged import PACKAGED, package_dataset, packaged_index
+from shiftgym.datasets.tiers import missing_tiers
 from shiftgym.domains import robots
 from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym_tools.collect import Collector
 from shiftgym_tools.make import Job, plan_job
-from shiftgym_tools.recipes import missing_tiers
 
 QUALITIES = ("medium", "medium-expert", "expert")
 HAND_QUALITIES = ("medium", "expert")  # a hand's set takes four times the room of a hopper's

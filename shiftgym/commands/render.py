@@ -37,7 +37,8 @@ def render(
         out: Where to write: .png, .jpg, .gif or .mp4; <slug>.png by default.
         compare: Show the unshifted robot beside it.
         policy: Who acts in a video: random, zero, a packaged tier such as expert (of each domain
-            shown), a packaged policy such as hopper/expert, or a .safetensors file.
+            shown; top is its expert or else its best), a packaged policy such as hopper/expert, or
+            a .safetensors file.
         steps: Environment steps in a video.
         every: Environment steps from one frame of a video to the next.
         seed: Seed of the video's episodes.

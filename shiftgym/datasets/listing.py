@@ -11,19 +11,10 @@ from shiftgym.datasets.metadata import name_of, read_metadata
 from shiftgym.datasets.names import NAMESPACE, DatasetName, dataset_name, usual_size
 from shiftgym.datasets.packaged import packaged_index
 from shiftgym.datasets.store import minari_root
+from shiftgym.datasets.tiers import TIERS, missing_tiers
 from shiftgym.domains import catalogue
 from shiftgym.errors import ShiftgymError
-from shiftgym.policies import index
 from shiftgym.scores import has_reference, normalized_score
-
-NEEDS = {  # tiers of packaged policies that a quality is made from
-    "random": (),
-    "medium": ("medium",),
-    "medium-expert": ("medium", "expert"),
-    "expert": ("expert",),
-    "medium-replay": (*(f"ladder-{rung}" for rung in range(8)), "medium"),
-}
-STAND_INS = {"expert": "best"}
 
 
 def rows(root: Path | None = None) -> list[dict[str, Any]]:
@@ -75,16 +66,12 @@ def _is_open(path: Path) -> bool:
 
 def makeable() -> list[DatasetName]:
     """List the sets of usual size that packaged policies can make."""
-    policies, found = index(), []
-    for domain in catalogue().values():
-        for quality, tiers in NEEDS.items():
-            there = [
-                any(f"{domain.slug}/{tier}" in policies for tier in (tier, STAND_INS.get(tier)))
-                for tier in tiers
-            ]
-            if all(there):
-                found.append(DatasetName(domain, quality, usual_size(domain)))
-    return found
+    names = (
+        DatasetName(domain, quality, usual_size(domain))
+        for domain in catalogue().values()
+        for quality in TIERS
+    )
+    return [name for name in names if not missing_tiers(name)]
 
 
 def _row(name: DatasetName) -> dict[str, Any]:

@@ -25,9 +25,10 @@ from shiftgym.cli import main
 from shiftgym.datasets import dataset_name, folders
 from shiftgym.datasets.flat import check_flat, episode_bounds
 from shiftgym.datasets.store import read_dataset
+from shiftgym.datasets.tiers import TIERS
 from shiftgym_tools import collect as collecting
 from shiftgym_tools import make as making
-from shiftgym_tools.recipes import TIERS, wanted_policies
+from shiftgym_tools.recipes import wanted_policies
 
 DATA = "data/main_data.hdf5"
 SMALL_BLOCKS = "from shiftgym_tools import collect; collect.BLOCK_ROWS = 1000"

@@ -15,9 +15,9 @@ from shiftgym.cli import main
 from shiftgym.datasets import dataset_name
 from shiftgym.datasets import packaged as sets
 from shiftgym.datasets.store import read_dataset
+from shiftgym.datasets.tiers import missing_tiers
 from shiftgym_tools import target_sets
 from shiftgym_tools.make import plan_job
-from shiftgym_tools.recipes import missing_tiers
 from shiftgym_tools.target_sets import make_target, target_names, up_to_date
 
 
