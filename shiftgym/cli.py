@@ -34,6 +34,10 @@ COMMANDS = {
     "train": ("shiftgym_agents.commands.train:train", "train an agent on a source and a target"),
     "eval": ("shiftgym_agents.commands.evaluate:evaluate", "evaluate trained agents anew"),
     "report": ("shiftgym_agents.commands.report:report", "tables and curves of trained agents"),
+    "protocols": (
+        "shiftgym_agents.commands.protocols:protocols",
+        "published experiments, their numbers, and the commands that run them",
+    ),
     "data verify": ("shiftgym_tools.verify:verify", "check any dataset, row by row"),
 }
 OK, FAILED, BAD_USAGE = 0, 1, 2

@@ -60,8 +60,8 @@ def reference(where: str | Domain, table: str = MEASURED) -> Reference:
 
     Args:
         where: the domain.
-        table: ``shiftgym`` (measured here), ``otdf`` or ``odrl``. ODRL's one pair per robot stands
-            in for its kinematic and morph levels, as published.
+        table: ``shiftgym`` (measured here), ``otdf``, ``odrl`` or ``d4rl`` (unshifted robots).
+            ODRL's one pair per robot stands in for its kinematic and morph levels, as published.
 
     Raises:
         ShiftgymError: unknown table, or it has no reference for this domain.

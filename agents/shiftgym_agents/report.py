@@ -7,6 +7,7 @@ and the interquartile mean drops the lowest and the highest quarter of all runs.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +35,10 @@ class Group:
         target: name of the target dataset.
         seeds: one per run.
         updates: when policies were evaluated, `(T,)`.
-        scores: `(runs, T)`; NaN where a run had diverged.
+        scores: `(runs, T)`, by the reference it was trained with; NaN where a run had diverged.
+        returns: `(runs, T)`, what the scores were made of.
+        config: the method's hyperparameters.
+        domain: environment kwargs of the domain that policies were evaluated in.
         finished: whether training is over.
         seconds: training time of the whole directory.
     """
@@ -46,6 +50,9 @@ class Group:
     seeds: list[int]
     updates: np.ndarray
     scores: np.ndarray
+    returns: np.ndarray
+    config: dict[str, Any]
+    domain: dict[str, Any]
     finished: bool
     seconds: float | None
 
@@ -57,30 +64,47 @@ class Group:
 
 
 def read_groups(outs: Sequence[Path]) -> list[Group]:
-    """Read run directories, one group per pair in each.
+    """Read run directories, one group per pair and configuration in each.
 
     Raises:
         ShiftgymError: A directory holds no run, or one without evaluations yet.
     """
     groups: list[Group] = []
     for out in outs:
-        config = read_json(out / "config.json")
+        about = read_json(out / "config.json")
+        configs = about.get("configs") or [about["config"]] * len(about["runs"])
         finished = (out / "result.json").exists()
         seconds = read_json(out / "result.json")["seconds"] if finished else None
         rows = [row for row in read_metrics(out / "metrics.csv") if row.get("score")]
         if not rows:
             raise ShiftgymError(f"{out} holds no evaluation yet: let it train on, or resume it.")
-        pairs = dict.fromkeys((row["source"], row["target"]) for row in rows)
-        for source, target in pairs:
-            own = [row for row in rows if (row["source"], row["target"]) == (source, target)]
+        parts: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+        for row in rows:
+            config = json.dumps(configs[int(row["run"])])
+            parts.setdefault((row["source"], row["target"], config), []).append(row)
+        for (source, target, config), own in parts.items():
             runs = {row["run"]: int(row["seed"]) for row in own}
             updates = sorted({int(row["update"]) for row in own})
-            table = np.full((len(runs), len(updates)), np.nan)
+            scores, returns = np.full((2, len(runs), len(updates)), np.nan)
             for row in own:
                 place = list(runs).index(row["run"]), updates.index(int(row["update"]))
-                table[place] = float(row["score"])
-            entry = (out, config["method"], source, target, list(runs.values()))
-            groups.append(Group(*entry, np.array(updates), table, finished, seconds))
+                scores[place], returns[place] = float(row["score"]), float(row["return"])
+            groups.append(
+                Group(
+                    out=out,
+                    method=about["method"],
+                    source=source,
+                    target=target,
+                    seeds=list(runs.values()),
+                    updates=np.array(updates),
+                    scores=scores,
+                    returns=returns,
+                    config=json.loads(config),
+                    domain=about["runs"][int(own[0]["run"])]["domain"],
+                    finished=finished,
+                    seconds=seconds,
+                )
+            )
     return groups
 
 
@@ -131,8 +155,8 @@ def describe(group: Group) -> dict[str, Any]:
         "updates": int(group.updates[-1]),
         "finished": group.finished,
         "seconds": group.seconds,
-        "last": summary([group.scores[:, -1]]) | {"scores": _plain(group.scores[:, -1])},
-        "last5": summary([last5]) | {"scores": _plain(last5)},
+        "last": summary([group.scores[:, -1]]) | {"scores": plain(group.scores[:, -1])},
+        "last5": summary([last5]) | {"scores": plain(last5)},
     }
 
 
@@ -163,6 +187,11 @@ def table(groups: Sequence[Group]) -> str:
     for about in overall(groups):
         entry = (about["method"], "all", f"{about['pairs']} pairs", str(about["last"]["runs"]), "")
         lines.append((*entry, *_cells(about["last"]), *_cells(about["last5"]), ""))
+    return lay_out(lines)
+
+
+def lay_out(lines: Sequence[tuple[str, ...]]) -> str:
+    """Align the columns of lines of cells."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
@@ -196,12 +225,17 @@ def draw_curves(groups: Sequence[Group], picture: Path) -> None:
     pyplot.close(figure)
 
 
-def _cells(about: dict[str, Any]) -> tuple[str, str]:
+def interval(about: dict[str, Any]) -> str:
+    """Write a summary's mean and interval."""
     if about["mean"] is None:
-        return "-", "-"
-    interval = f"{about['mean']:.1f} [{about['low']:.1f}, {about['high']:.1f}]"
-    return interval, f"{about['iqm']:.1f}"
+        return "-"
+    return f"{about['mean']:.1f} [{about['low']:.1f}, {about['high']:.1f}]"
 
 
-def _plain(values: np.ndarray) -> list[float | None]:
+def _cells(about: dict[str, Any]) -> tuple[str, str]:
+    return interval(about), "-" if about["iqm"] is None else f"{about['iqm']:.1f}"
+
+
+def plain(values: np.ndarray) -> list[float | None]:
+    """List numbers as JSON can hold them: None for NaN."""
     return [None if math.isnan(v) else float(v) for v in values]

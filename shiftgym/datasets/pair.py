@@ -21,8 +21,8 @@ class Pair:
     Args:
         source: name of the plentiful dataset, ``hopper/medium``.
         target: name of the scarce dataset, ``hopper-kinematic/medium``.
-        reference: the table that normalises returns, ``shiftgym``, ``otdf`` or ``odrl``; or a
-            :class:`shiftgym.scores.Reference`, for a domain of your own.
+        reference: the table that normalises returns, ``shiftgym``, ``otdf``, ``odrl`` or ``d4rl``;
+            or a :class:`shiftgym.scores.Reference`, for a domain of your own.
         root: Minari's folder of datasets by default.
 
     Attributes:
