@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 Arrays = dict[str, np.ndarray]
 
@@ -49,10 +49,19 @@ def provenance() -> dict[str, str]:
 
 
 def write_arrays(path: Path, arrays: Arrays, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file to a temporary name, sync it, and rename it into place."""
+    """Write a safetensors file to a temporary name, sync it, and rename it into place.
+
+    Equal contents give equal bytes: safetensors itself writes metadata in any order.
+    """
+    content = save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata)
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, temporary, metadata)
-    with open(temporary, "rb+") as file:
+    with open(temporary, "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.write(memoryview(content)[end:])
+        file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
