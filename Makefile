@@ -1,4 +1,4 @@
-# Two commands do everything: make quickstart, make test.
+# Two commands do everything: make quickstart, make test. Interrupted, the first goes on.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
   "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 # Without an NVIDIA GPU a fixed torch spares machines that keep its CPU build the CUDA packages.
@@ -16,6 +16,7 @@ quickstart: $(VENV)/installed
 	@$(BIN)/shiftgym render ShiftHopper-morph-v0 --compare --out quickstart/hopper-morph.png \
 	  && echo "Open quickstart/hopper-morph.png" \
 	  || echo "Everything but pictures works without OpenGL: see docs/rendering.md"
+	$(BIN)/python examples/quickstart.py
 	@echo "Done. Next: . $(BIN)/activate && shiftgym --help"
 
 test: $(VENV)/installed

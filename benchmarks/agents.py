@@ -13,7 +13,6 @@ every other method at least half of IQL's.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import platform
@@ -82,22 +81,32 @@ def arrays(rows: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
+def random_pair() -> ArrayPair:
+    return ArrayPair(arrays(100_000, 0), arrays(5_000, 1), shiftgym.domain("hopper-kinematic"))
+
+
 def contestant(
-    name: str, runs: int, backend: Any, pair: ArrayPair, device: torch.device
+    name: str,
+    runs: int,
+    backend: Any,
+    pair: ArrayPair,
+    device: torch.device,
+    look: Callable[[Running], None] | None = None,
 ) -> Running:
-    """Make the last stage of a method ready to run, its pre-training cut to a few updates."""
-    config = method(name).presets["ours"]
-    short = {
-        field.name: 10
-        for field in dataclasses.fields(config)
-        if field.name.endswith("_steps") and isinstance(getattr(config, field.name), int)
-    }
-    config = dataclasses.replace(config, **short)
+    """Make the last stage of a method ready to run, its pre-training cut to a few updates.
+
+    `look` is shown every earlier stage that has updates, ready to run.
+    """
     fast = backend == "captured" and device.type == "cpu"
-    agent = method(name)(config, [pair] * runs, range(runs), device, fast=fast)
+    agent = method(name)(
+        method(name).presets["ours"], [pair] * runs, range(runs), device, fast=fast
+    )
     *before, last = agent.stages()
     for stage in before:
-        Running(agent, stage, backend).run(stage.steps)
+        running = Running(agent, stage, backend)
+        running.run(min(stage.steps, 10))
+        if stage.steps and look is not None:
+            look(running)
         if stage.check is not None:
             stage.check()
         if stage.finish is not None:
@@ -112,7 +121,7 @@ def turn(update: Callable[[], None], block: int, seconds: float, device: torch.d
     while time.perf_counter() - start < seconds:
         update()
         if device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         done += block
     return done / (time.perf_counter() - start)
 
@@ -130,7 +139,7 @@ def evaluation_rate(pair: ArrayPair, runs: int, running: Running) -> float:
 def main(options: Options) -> int:
     device = pick_device(options.device)
     torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
-    pair = ArrayPair(arrays(100_000, 0), arrays(5_000, 1), shiftgym.domain("hopper-kinematic"))
+    pair = random_pair()
     load = os.getloadavg()[0]
     if load > 0.5:
         print(f"load {load:.1f} before the start: these figures will not be an idle machine's")

@@ -84,7 +84,7 @@ def main(families: Sequence[str]) -> None:
 
 def target_page(family: str, title: str, means: str, names: list[DatasetName]) -> str:
     """Lay out the page of a family of target sets, and draw its pictures."""
-    lines = ["---", "orphan: true", "---", "", f"# Target sets: {title.lower()}", ""]
+    lines = [f"# Target sets: {title.lower()}", ""]
     lines += [
         f"In these domains {means}. Each set holds 5,000 transitions and is in the package:",
         "",
@@ -115,7 +115,7 @@ def target_page(family: str, title: str, means: str, names: list[DatasetName]) -
 
 def source_page() -> str:
     """Lay out the page of the unshifted robots' sets, which users make."""
-    lines = ["---", "orphan: true", "---", "", "# Source sets", ""]
+    lines = ["# Source sets", ""]
     lines += [
         "A million transitions per set, made on your machine from the packaged policies; any other",
         "size with `--size`. The histograms are of samples of 5,000.",

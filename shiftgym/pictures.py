@@ -97,7 +97,7 @@ def caption(image: Image, text: str, band: int = 28) -> Image:
     canvas = Pillow.new("RGB", (width, height + band), "white")
     canvas.paste(Pillow.fromarray(image), (0, 0))
     font = ImageFont.load_default(size=15)
-    font = ImageFont.load_default(size=min(15, 15 * (width - 4) / font.getlength(text)))
+    font = ImageFont.load_default(size=min(15, 15 * (width - 12) / font.getlength(text)))
     ImageDraw.Draw(canvas).text(
         (width / 2, height + band / 2), text, fill="black", font=font, anchor="mm"
     )

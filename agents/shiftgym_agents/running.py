@@ -121,15 +121,16 @@ class Running:
         self._inputs = {name: values.clone() for name, values in given.items()}
         kept = {name: tensor.detach().clone() for name, tensor in agent.tensors().items()}
         logged = {name: tensor.clone() for name, tensor in agent.logged.items()}
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                self._update(self._inputs)
-        torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._update(self._inputs)
+        with torch.cuda.device(agent.device):  # or the stream is the first GPU's
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(3):
+                    self._update(self._inputs)
+            torch.cuda.current_stream().wait_stream(stream)
+            with torch.cuda.graph(graph, stream=stream):
+                self._update(self._inputs)
         with torch.no_grad():
             for name, tensor in agent.tensors().items():
                 tensor.copy_(kept[name])

@@ -94,7 +94,6 @@ class Trainer:
         about = describe_run(name, self.agent.configs, self.pairs, self.seeds, options)
         if found is None:
             self.out.mkdir(parents=True, exist_ok=True)
-            write_json(self.out / "config.json", about | {"provenance": provenance()})
         else:
             require_same(read_json(self.out / "config.json"), about, self.out)
             self._restore(*found)
@@ -104,6 +103,9 @@ class Trainer:
         self.evaluator = Evaluator(domains, self.seeds, options.episodes, options.threads)
         self._waiting: list[tuple[list[dict[str, Any]], Future[Returns] | None, int]] = []
         self.scores = _known_scores(self.metrics.rows, len(self.seeds))
+        if found is None:
+            self.checkpoint()  # first, so that what has a config.json can be resumed
+            write_json(self.out / "config.json", about | {"provenance": provenance()})
 
     # --- the loop ---------------------------------------------------------------------------------
 

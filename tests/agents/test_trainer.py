@@ -115,6 +115,13 @@ def test_resuming_nothing_is_an_error(tmp_path: Path) -> None:
         Trainer("bc", small("bc"), [make_pair()], [0], options, resume=True)
 
 
+def test_killed_before_the_first_update_can_be_resumed(tmp_path: Path) -> None:
+    make_trainer("bc", tmp_path, steps=20)  # and never runs
+    options = TrainOptions(out=tmp_path, **QUICK)  # pyright: ignore[reportArgumentType]
+    pairs = [make_pair(0), make_pair(1)]
+    assert Trainer("bc", small("bc", steps=20), pairs, [0, 1], options, resume=True).run()
+
+
 def test_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     make_trainer("bc", tmp_path, steps=20).run()
     (arrays,) = tmp_path.glob("checkpoint-*.safetensors")

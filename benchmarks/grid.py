@@ -1,0 +1,326 @@
+"""Train a grid of methods x pairs x seeds, resumable, and record what was measured.
+
+    python benchmarks/grid.py --list
+    python benchmarks/grid.py cpu-five
+    python benchmarks/grid.py gpu-five --minutes 9          stop by then; run it again to go on
+
+    runs/grids/cpu-five/iql-hopper/       one run directory per method and robot, all its pairs and
+                                          seeds in lockstep; delete one to train it anew
+    docs/data/grids/cpu-five.csv          a row per run and evaluation, of finished directories
+                   cpu-five.json          settings, target sets, versions, hardware, seconds
+
+Ctrl-C, SIGTERM and --minutes checkpoint first; a kill loses at most --checkpoint-minutes. A missing
+source set is made. Exits with 1 while something is unfinished or has failed.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from grids import GRIDS, SHORT, Grid
+
+from agents import device_name
+from shiftgym.datasets.load import find, load
+from shiftgym.datasets.packaged import packaged_index
+from shiftgym.datasets.store import dataset_path
+from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.scores import MEASURED, reference
+from shiftgym_agents.artifacts import read_json, write_json, write_text
+from shiftgym_agents.methods import method
+from shiftgym_agents.metrics import read_metrics
+from shiftgym_agents.pairs import ArrayPair, target_only
+from shiftgym_agents.run_config import TrainOptions
+from shiftgym_agents.running import pick_device
+from shiftgym_agents.trainer import Trainer
+
+COLUMNS: tuple[str, ...] = (
+    "method", "source", "target", "seed", "updates", "return_mean", "score", "reference"
+)  # fmt: skip
+HARDWARE = "hardware.json"  # in a run directory: where its training began
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choose what runs, and where it goes.
+
+    Attributes:
+        name: a grid; --list shows them.
+        methods: only these of the grid's methods.
+        robots: only these of its robots.
+        runs: folder of run directories.
+        out: folder of the CSV and JSON files; those of a trial lie beside its run directories.
+        device: auto, cpu, cuda.
+        threads: CPU threads; 0 for one per core.
+        minutes: checkpoint and stop after so long; 0 for no limit.
+        checkpoint_minutes: between checkpoints.
+        source: size of the sources in place of 1m, such as 100k, for a trial.
+        updates: updates in place of the grid's, for a trial: pre-training shrinks in proportion.
+        seeds: seeds in place of the grid's, for a trial.
+        list: show the grids and leave.
+    """
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    methods: tuple[str, ...] = ()
+    robots: tuple[str, ...] = ()
+    runs: Path = Path("runs/grids")
+    out: Path = Path("docs/data/grids")
+    device: str = "auto"
+    threads: int = 0
+    minutes: float = 0.0
+    checkpoint_minutes: float = 5.0
+    source: str = ""
+    updates: int = 0
+    seeds: int = 0
+    list: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name what is written: a trial never mixes with the grid itself."""
+        return self.name + ("-trial" if self.source or self.updates or self.seeds else "")
+
+    @property
+    def records(self) -> Path:
+        """Name the CSV file."""
+        folder = self.out if self.title == self.name else self.runs
+        return folder / f"{self.title}.csv"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Train one method on all pairs of one robot.
+
+    Attributes:
+        name: the method.
+        robot: whose pairs.
+        grid: what else.
+        out: the run directory.
+    """
+
+    name: str
+    robot: str
+    grid: Grid
+    out: Path
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        return [pair for pair in self.grid.pairs if robot_of(pair[1]) == self.robot]
+
+    @property
+    def finished(self) -> bool:
+        return (self.out / "result.json").exists()
+
+    def settings(self) -> dict[str, Any]:
+        """Give what differs from the preset for this method."""
+        fields = {field.name for field in dataclasses.fields(method(self.name).config_class)}
+        own = {name: value for name, value in self.grid.settings.items() if name in fields}
+        return {"steps": self.grid.updates} | own
+
+    def train(self, options: Options) -> bool:
+        """Train, or go on; return False when stopped before the end."""
+        config = method(self.name).presets["ours"].for_robot(self.robot)
+        each = [make_pair(self.name, *pair) for pair in self.pairs for _ in range(self.grid.seeds)]
+        how = TrainOptions(
+            out=self.out,
+            device=options.device,
+            threads=options.threads,
+            evaluate_every=self.grid.evaluate_every,
+            episodes=self.grid.episodes,
+            checkpoint_minutes=options.checkpoint_minutes,
+            progress=sys.stderr.isatty(),
+        )
+        seeds = [*range(self.grid.seeds)] * len(self.pairs)
+        resume = (self.out / "config.json").exists()
+        config = dataclasses.replace(config, **self.settings())
+        return Trainer(self.name, config, each, seeds, how, resume).run()
+
+
+def robot_of(dataset: str) -> str:
+    return find(dataset).domain.robot
+
+
+@cache
+def arrays(dataset: str) -> Any:
+    """Load a dataset once; make it first where it is a source that is not here."""
+    name = find(dataset)
+    if name.short not in packaged_index() and not dataset_path(name).exists():
+        from shiftgym_tools.make import make
+
+        make(dataset, wait=True)
+    return load(name)
+
+
+def make_pair(chosen: str, source: str, target: str) -> ArrayPair:
+    where = find(target).domain
+    scores = reference(where)
+    if not method(chosen).uses_source:
+        return target_only(arrays(target), target, where, scores)
+    return ArrayPair(arrays(source), arrays(target), where, (source, target), scores)
+
+
+def jobs_of(options: Options) -> list[Job]:
+    """List the jobs chosen, robot by robot."""
+    if options.name not in GRIDS:
+        raise DomainError(f"Unknown grid {options.name!r}. {nearest(options.name, GRIDS)}")
+    grid = scaled(GRIDS[options.name], options)
+    robots = dict.fromkeys(robot_of(target) for _, target in grid.pairs)
+    for asked, there in ((options.methods, grid.methods), (options.robots, robots)):
+        for value in asked:
+            if value not in there:
+                raise DomainError(f"{options.name} has no {value!r}. {nearest(value, there)}")
+    return [
+        Job(name, robot, grid, options.runs / options.title / f"{name}-{robot}")
+        for robot in options.robots or robots
+        for name in options.methods or grid.methods
+    ]
+
+
+def scaled(grid: Grid, options: Options) -> Grid:
+    """Shrink a grid for a trial."""
+    if options.source:
+        pairs = tuple((f"{source}-{options.source}", target) for source, target in grid.pairs)
+        grid = dataclasses.replace(grid, pairs=pairs)
+    if options.seeds:
+        grid = dataclasses.replace(grid, seeds=options.seeds)
+    if options.updates:
+        share = options.updates / grid.updates
+        settings = {name: max(1, int(share * n)) for name, n in {**SHORT, **grid.settings}.items()}
+        every = max(1, int(share * grid.evaluate_every))
+        short = {"updates": options.updates, "evaluate_every": every, "settings": settings}
+        grid = dataclasses.replace(grid, **short)
+    return grid
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+def rows_of(job: Job) -> Iterator[dict[str, Any]]:
+    """Give the evaluations of a finished run directory as rows of the CSV."""
+    for row in read_metrics(job.out / "metrics.csv"):
+        if row.get("score"):
+            yield {
+                "method": job.name,
+                "source": row["source"],
+                "target": row["target"],
+                "seed": row["seed"],
+                "updates": row["update"],
+                "return_mean": row["return"],
+                "score": row["score"],
+                "reference": MEASURED,
+            }
+
+
+def write_records(options: Options, jobs: list[Job]) -> None:
+    """Write the CSV of the finished jobs, and the JSON that explains it."""
+    done = [job for job in jobs if job.finished]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for job in done:
+        writer.writerows(rows_of(job))
+    options.records.parent.mkdir(parents=True, exist_ok=True)
+    write_text(options.records, text.getvalue())
+    write_json(options.records.with_suffix(".json"), about(options, jobs[0].grid, done))
+
+
+def about(options: Options, grid: Grid, done: list[Job]) -> dict[str, Any]:
+    found: dict[str, Any] = {"grid": options.name, "command": f"benchmarks/grid.py {options.name}"}
+    found |= {key: value for key, value in vars(grid).items() if key not in ("pairs", "methods")}
+    found["targets"] = {target: target_facts(target) for _, target in grid.pairs}
+    found["jobs"] = [job_facts(job) for job in done]
+    return found
+
+
+def target_facts(target: str) -> dict[str, Any]:
+    """Tell of a target set what results are compared with: its own mean return and score."""
+    entry, scores = packaged_index()[find(target).short], reference(find(target).domain)
+    facts = {"return_mean": entry["return"], "score": round(scores.score(entry["return"]), 2)}
+    facts |= {"episodes": entry["episodes"], "sha256": entry["sha256"]}
+    return facts | {"random": scores.random, "expert": scores.expert}
+
+
+def job_facts(job: Job) -> dict[str, Any]:
+    config, result = read_json(job.out / "config.json"), read_json(job.out / "result.json")
+    facts: dict[str, Any] = {"method": job.name, "robot": job.robot, "runs": len(config["runs"])}
+    facts["settings"] = {name: config["config"][name] for name in job.settings()}
+    for name in ("seconds", "run_updates_per_second"):
+        facts[name] = round(result[name], 1)
+    facts["diverged"] = [run["run"] for run in result["runs"] if run["diverged"]]
+    facts["datasets"] = {
+        run[side]: run[f"{side}_sha256"]
+        for run in config["runs"]
+        for side in ("source", "target")
+        if run[side] != "none"
+    }
+    return facts | {"hardware": read_json(job.out / HARDWARE)} | {"versions": config["provenance"]}
+
+
+def note_hardware(job: Job, options: Options) -> None:
+    if not (job.out / HARDWARE).exists():
+        device = pick_device(options.device)
+        told = {"device": device_name(device), "kind": device.type}
+        told |= {"threads": options.threads or len(os.sched_getaffinity(0))}
+        told |= {"load": round(os.getloadavg()[0], 1), "date": time.strftime("%Y-%m-%d")}
+        job.out.mkdir(parents=True, exist_ok=True)
+        write_json(job.out / HARDWARE, told)
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+def main(options: Options) -> int:
+    if options.list or not options.name:
+        for name, grid in GRIDS.items():
+            print(f"{name}: {grid.updates:,} updates, {grid.seeds} seeds, {' '.join(grid.methods)}")
+            print("\n".join(f"    {source} -> {target}" for source, target in grid.pairs))
+        return 0
+    jobs = jobs_of(options)
+    everything = jobs_of(dataclasses.replace(options, methods=(), robots=()))
+    if options.minutes:  # as Ctrl-C would: the trainer checkpoints and returns
+        timer = threading.Timer(60 * options.minutes, os.kill, (os.getpid(), signal.SIGINT))
+        timer.daemon = True
+        timer.start()
+    stopped = failed = False
+    for place, job in enumerate(jobs):
+        if job.finished:
+            continue
+        print(f"[{place + 1}/{len(jobs)}] {job.out}", flush=True)
+        try:
+            note_hardware(job, options)
+            stopped = not job.train(options)
+        except KeyboardInterrupt:  # while loading, or a second Ctrl-C
+            stopped = True
+        except Exception:  # a grid of days goes on with the next
+            failed = True
+            traceback.print_exc()
+        if stopped:
+            break
+        write_records(options, everything)
+    write_records(options, everything)
+    left = [job for job in everything if not job.finished]
+    done = len(everything) - len(left)
+    print(f"Wrote {options.records}: {done} of {len(everything)} run directories.")
+    if left:
+        print("Unfinished: " + ", ".join(job.out.name for job in left) + ". Run it again to go on.")
+    return 1 if left or failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(tyro.cli(Options, config=(tyro.conf.FlagCreatePairsOff,))))
+    except ShiftgymError as error:
+        print(f"grid: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, DomainError) else 1)

@@ -1,0 +1,233 @@
+"""Write docs/results.md and its pictures from docs/data/grids: python docs/make_results.py.
+
+data/grids/<grid>.csv     a row per run and evaluation, as benchmarks/grid.py writes it:
+method, source, target, seed, updates, return_mean, score, reference
+data/grids/<grid>.json    what was trained, how and where, and what the target sets score
+results.md  results/<grid>.png
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from shiftgym_agents.report import stratified_interval, summary
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+HERE = Path(__file__).parent
+ORDER = ("cpu-five", "cpu-all", "gpu-five", "gpu-all")  # others follow
+INTRODUCTION = """\
+# Results
+
+Scores are normalised: 0 is random actions, 100 the expert, in the domain that the target data are
+of. A cell is the mean over seeds at the last evaluation, with the 95 % bootstrap interval over
+seeds; of three seeds such an interval says little. The first row is the target data's own mean
+score, which needs no learning: a score is **bold** where its whole interval is above it. `bc` and
+`iql-target` never see the source.
+
+Tables and pictures are made by `python docs/make_results.py` from the CSV files below, which
+`python benchmarks/grid.py GRID` writes.
+"""
+NOTHING = """\
+
+No grid is recorded yet: `python benchmarks/grid.py --list` shows those there are.
+"""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Hold a grid: its facts, and `(updates (T,), scores (seeds, T))` by target and method."""
+
+    name: str
+    about: Mapping[str, Any]
+    found: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
+
+    @property
+    def methods(self) -> list[str]:
+        """List the methods in the order they were trained in."""
+        return list(dict.fromkeys(name for by in self.found.values() for name in by))
+
+
+def main(folder: Path = HERE / "data" / "grids", out: Path = HERE) -> None:
+    """Write the page."""
+    names = sorted(
+        (path.stem for path in folder.glob("*.csv")),
+        key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name),
+    )
+    parts = [INTRODUCTION]
+    (out / "results").mkdir(exist_ok=True)
+    for name in names:
+        recorded = read(folder, name)
+        if recorded.found:
+            draw(recorded, out / "results" / f"{name}.png")
+            parts.append(section(recorded))
+    (out / "results.md").write_text("\n".join(parts if parts[1:] else [*parts, NOTHING.lstrip()]))
+    print(f"Wrote {out / 'results.md'}: {', '.join(names) or 'no grid recorded yet'}")
+
+
+def read(folder: Path, name: str) -> Recorded:
+    """Read one grid's files."""
+    cells: dict[str, dict[str, list[dict[str, str]]]] = {}
+    with (folder / f"{name}.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            cells.setdefault(row["target"], {}).setdefault(row["method"], []).append(row)
+    found = {
+        target: {method: tabulate(rows) for method, rows in by.items()}
+        for target, by in cells.items()
+    }
+    return Recorded(name, json.loads((folder / f"{name}.json").read_text()), found)
+
+
+def tabulate(rows: list[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """Give updates `(T,)` and scores `(seeds, T)`, NaN where a run had diverged."""
+    updates = sorted({int(row["updates"]) for row in rows})
+    seeds = sorted({int(row["seed"]) for row in rows})
+    scores = np.full((len(seeds), len(updates)), np.nan)
+    for row in rows:
+        place = seeds.index(int(row["seed"])), updates.index(int(row["updates"]))
+        scores[place] = float(row["score"])
+    return np.array(updates), scores
+
+
+def section(recorded: Recorded) -> str:
+    """Lay out one grid."""
+    name, about = recorded.name, recorded.about
+    jobs = about["jobs"]
+    lines = [f"## {name}", "", told(about), ""]
+    lines += table(recorded)
+    lines += ["", f"![learning curves](results/{name}.png)", ""]
+    lines += [
+        "| method | pre-training set for this grid | run-updates per second |",
+        "| --- | --- | ---: |",
+    ]
+    for method in recorded.methods:
+        own = [job for job in jobs if job["method"] == method]
+        short = {key: n for job in own for key, n in job["settings"].items() if key != "steps"}
+        words = ", ".join(f"`{key}` {n:,}" for key, n in short.items()) or "-"
+        rates = ", ".join(f"{job['robot']} {job['run_updates_per_second']:,.0f}" for job in own)
+        lines.append(f"| `{method}` | {words} | {rates} |")
+    files = ", ".join(f"[{name}.{kind}](data/grids/{name}.{kind})" for kind in ("csv", "json"))
+    return "\n".join([*lines, "", f"Data: {files}.", ""])
+
+
+def told(about: Mapping[str, Any]) -> str:
+    """Say what was trained, on what."""
+    jobs = about["jobs"]
+    found = dict.fromkeys(name for job in jobs for name in job["datasets"])
+    sources = ", ".join(name for name in found if name not in about["targets"])
+    machines = dict.fromkeys(machine(job["hardware"]) for job in jobs)
+    versions = dict.fromkeys(
+        f"shiftgym {v['shiftgym']} ({v['git'][:10]}{v['git'][40:]}), mujoco {v['mujoco']}, "
+        f"torch {v['torch']}"
+        for v in (job["versions"] for job in jobs)
+    )
+    dates = sorted({job["hardware"]["date"] for job in jobs})
+    when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    hours = sum(job["seconds"] for job in jobs) / 3600
+    busy = max(job["hardware"]["load"] for job in jobs)
+    return (
+        f"`python {about['command']}`: {about['updates']:,} updates, {about['seeds']} seeds, "
+        f"{about['episodes']} episodes per evaluation; source data: {sources or 'none used'}. "
+        f"{when}, {' and '.join(machines)}, load up to {busy:.1f}, {hours:.1f} hours; "
+        f"{'; '.join(versions)}."
+    )
+
+
+def machine(hardware: Mapping[str, Any]) -> str:
+    """Name a device, with the number of threads where it is a processor."""
+    if hardware["kind"] != "cpu":
+        return hardware["device"]
+    count = hardware["threads"]
+    return f"{hardware['device']} ({count} thread{'s' if count > 1 else ''})"
+
+
+def table(recorded: Recorded) -> list[str]:
+    """Lay out scores, a row per method and a column per target, and over all where several."""
+    targets = list(recorded.found)
+    own = {target: recorded.about["targets"][target]["score"] for target in targets}
+    several = len(targets) > 1
+    head = [*targets, "all"] if several else targets
+    lines = [f"| method | {' | '.join(head)} |", f"| --- |{' ---: |' * len(head)}"]
+    cells = [f"{own[target]:.1f}" for target in targets]
+    cells += [f"{np.mean(list(own.values())):.1f}"] if several else []
+    lines.append(f"| *target data* | {' | '.join(cells)} |")
+    for method in recorded.methods:
+        last = {t: by[method][1][:, -1] for t, by in recorded.found.items() if method in by}
+        cells = [cell([last[t]], own[t]) if t in last else "" for t in targets]
+        if several:
+            whole = len(last) == len(targets)
+            cells.append(cell(list(last.values()), float(np.mean(list(own.values()))))
+                         if whole else "")  # fmt: skip
+        lines.append(f"| `{method}` | {' | '.join(cells)} |")
+    return lines
+
+
+def cell(scores: list[np.ndarray], bar: float) -> str:
+    """Write mean and interval; bold where all of it is above `bar`."""
+    about = summary(scores)
+    if about["mean"] is None:
+        return "diverged"
+    mean = f"{about['mean']:.1f}"
+    mean = f"**{mean}**" if about["low"] > bar else mean
+    note = f", {about['diverged']} diverged" if about["diverged"] else ""
+    return f"{mean} [{about['low']:.1f}, {about['high']:.1f}]{note}"
+
+
+def draw(recorded: Recorded, picture: Path) -> None:
+    """Draw a panel per target: every method's mean score and interval, and the data's own mean."""
+    targets = list(recorded.found)
+    columns = min(2, len(targets))
+    rows = -(-len(targets) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(5.2 * columns + 1.6, 3.4 * rows), squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    colours = plt.get_cmap("tab10" if len(recorded.methods) <= 10 else "tab20")
+    for axis in axes.flat[len(targets) :]:
+        axis.set_visible(False)
+    for target, axis in zip(targets, axes.flat, strict=False):
+        for place, method in enumerate(recorded.methods):
+            if method in recorded.found[target]:
+                curve(axis, *recorded.found[target][method], colours(place), method)
+        own = recorded.about["targets"][target]["score"]
+        axis.axhline(own, color="black", lw=1, ls="--", label="target data")
+        axis.set_title(target, fontsize=10, loc="left")
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("score (0 random, 100 expert)", fontsize=9)
+    for axis in axes[-1]:
+        axis.set_xlabel("updates", fontsize=9)
+    known: dict[str, Any] = {}
+    for axis in axes.flat:
+        lines, labels = axis.get_legend_handles_labels()
+        known |= dict(zip(labels, lines, strict=True))
+    look = {"loc": "outside right upper", "fontsize": 8, "frameon": False}
+    figure.legend(known.values(), known.keys(), **look)
+    figure.savefig(picture, dpi=130)
+    plt.close(figure)
+
+
+def curve(axis: Any, updates: np.ndarray, scores: np.ndarray, colour: Any, label: str) -> None:
+    """Draw one method's mean over the seeds that are well, and its interval."""
+    kept = np.isfinite(scores).any(0)
+    parts = [column[np.isfinite(column)] for column in scores.T[kept]]
+    axis.plot(updates[kept], [part.mean() for part in parts], color=colour, lw=1.5, label=label)
+    if len(scores) > 1:
+        ends = np.array([stratified_interval([part]) for part in parts])
+        axis.fill_between(updates[kept], *ends.T, color=colour, alpha=0.15, lw=0)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
