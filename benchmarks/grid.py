@@ -5,9 +5,12 @@
     python benchmarks/grid.py gpu-five --minutes 9          stop by then; run it again to go on
 
     runs/grids/cpu-five/iql-hopper/       one run directory per method and robot, all its pairs and
-                                          seeds in lockstep; delete one to train it anew
+                                          seeds in lockstep
     docs/data/grids/cpu-five.csv          a row per run and evaluation, of finished directories
                    cpu-five.json          settings, target sets, versions, hardware, seconds
+
+What stands in the records is not trained again, even where its run directory is gone; remove both
+to train anew.
 
 Ctrl-C, SIGTERM and --minutes checkpoint first; a kill loses at most --checkpoint-minutes. A missing
 source set is made. Exits with 1 while something is unfinished or has failed.
@@ -120,6 +123,10 @@ class Job:
         return [pair for pair in self.grid.pairs if robot_of(pair[1]) == self.robot]
 
     @property
+    def key(self) -> tuple[str, str]:
+        return self.name, self.robot
+
+    @property
     def finished(self) -> bool:
         return (self.out / "result.json").exists()
 
@@ -223,25 +230,42 @@ def rows_of(job: Job) -> Iterator[dict[str, Any]]:
             }
 
 
-def write_records(options: Options, jobs: list[Job]) -> None:
-    """Write the CSV of the finished jobs, and the JSON that explains it."""
-    done = [job for job in jobs if job.finished]
+def recorded(options: Options) -> dict[tuple[str, str], tuple[dict[str, Any], list[Any]]]:
+    """Read what is recorded: facts and CSV rows by method and robot."""
+    if not options.records.exists():
+        return {}
+    facts = read_json(options.records.with_suffix(".json"))["jobs"]
+    with options.records.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    keys = [(row["method"], robot_of(row["target"])) for row in rows]
+    return {
+        key: (each, [row for row, of in zip(rows, keys, strict=True) if of == key])
+        for each in facts
+        if (key := (each["method"], each["robot"]))
+    }
+
+
+def write_records(options: Options, jobs: list[Job]) -> list[Job]:
+    """Write the CSV of the finished jobs and the JSON that explains it; return the other jobs."""
+    known = recorded(options)
+    known |= {job.key: (job_facts(job), [*rows_of(job)]) for job in jobs if job.finished}
+    done = [known[job.key] for job in jobs if job.key in known]
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for job in done:
-        writer.writerows(rows_of(job))
+    for _, rows in done:
+        writer.writerows(rows)
     options.records.parent.mkdir(parents=True, exist_ok=True)
     write_text(options.records, text.getvalue())
-    write_json(options.records.with_suffix(".json"), about(options, jobs[0].grid, done))
+    about = about_grid(options, jobs[0].grid) | {"jobs": [facts for facts, _ in done]}
+    write_json(options.records.with_suffix(".json"), about)
+    return [job for job in jobs if job.key not in known]
 
 
-def about(options: Options, grid: Grid, done: list[Job]) -> dict[str, Any]:
+def about_grid(options: Options, grid: Grid) -> dict[str, Any]:
     found: dict[str, Any] = {"grid": options.name, "command": f"benchmarks/grid.py {options.name}"}
     found |= {key: value for key, value in vars(grid).items() if key not in ("pairs", "methods")}
-    found["targets"] = {target: target_facts(target) for _, target in grid.pairs}
-    found["jobs"] = [job_facts(job) for job in done]
-    return found
+    return found | {"targets": {target: target_facts(target) for _, target in grid.pairs}}
 
 
 def target_facts(target: str) -> dict[str, Any]:
@@ -293,9 +317,10 @@ def main(options: Options) -> int:
         timer = threading.Timer(60 * options.minutes, os.kill, (os.getpid(), signal.SIGINT))
         timer.daemon = True
         timer.start()
+    left = write_records(options, everything)
     stopped = failed = False
     for place, job in enumerate(jobs):
-        if job.finished:
+        if job not in left:
             continue
         print(f"[{place + 1}/{len(jobs)}] {job.out}", flush=True)
         try:
@@ -309,8 +334,7 @@ def main(options: Options) -> int:
         if stopped:
             break
         write_records(options, everything)
-    write_records(options, everything)
-    left = [job for job in everything if not job.finished]
+    left = write_records(options, everything)
     done = len(everything) - len(left)
     print(f"Wrote {options.records}: {done} of {len(everything)} run directories.")
     if left:
