@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from shiftgym.errors import ShiftgymError
 
@@ -53,11 +53,22 @@ def hash_arrays(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a safetensors file to a temporary name, sync it, and rename it into place."""
+def write_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file to a temporary name, sync it, and rename it into place.
+
+    Equal contents give equal bytes: safetensors itself writes metadata in any order.
+    """
+    content = save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata)
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, temporary)
-    with open(temporary, "rb+") as file:
+    with open(temporary, "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.write(memoryview(content)[end:])
+        file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
@@ -118,3 +129,8 @@ def read_checkpoint(out: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] |
         raise ShiftgymError(
             f"The checkpoint in {out} is damaged ({error}): start afresh with another --out."
         ) from None
+
+
+def section(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """Give the arrays whose names start with `prefix`, without it."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

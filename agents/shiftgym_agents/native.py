@@ -1,8 +1,9 @@
 """Build and call the C++ kernels that run stacked MLPs and Adam on CPU cores.
 
-`kernels/mlp.cpp` is compiled once with the machine's own C++ compiler (`$CXX`, else `g++`, `c++` or
-`clang++`) and kept in the user's cache, under a name that contains the hash of source, compiler and
-processor. Without a compiler, `load` raises and `--backend eager` does the same job slower.
+A C++ file, here `kernels/mlp.cpp`, is compiled once with the machine's own C++ compiler (`$CXX`,
+else `g++`, `c++` or `clang++`) and kept in the user's cache, under a name that contains the hash of
+source, compiler and processor. Without a compiler, `load` raises and `--backend eager` does the same
+job slower.
 """
 
 from __future__ import annotations
@@ -60,31 +61,40 @@ def _processor() -> str:
     return platform.machine() + platform.processor()
 
 
-@cache
-def load() -> ctypes.CDLL:
-    """Return the compiled library, building it first where the cache has none.
+def build(source: Path, flags: str) -> ctypes.CDLL:
+    """Return a compiled library, building it first where the cache has none.
+
+    Args:
+        source: the C++ file; what it includes lies beside it.
+        flags: of the compiler.
 
     Raises:
         NativeUnavailableError: No compiler, or the compiler failed (its message is included).
     """
     compiler = _compiler()
-    sources = [path.read_text() for path in sorted(SOURCE.parent.glob("*.?pp"))]
-    key = "\0".join((*sources, FLAGS, compiler, _processor()))
+    texts = [path.read_text() for path in sorted(source.parent.glob("*.?pp"))]
+    key = "\0".join((*texts, flags, compiler, _processor()))
     root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "shiftgym"
-    library = root / f"kernels-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
+    library = root / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
     if not library.exists():
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root) as folder:
             built = Path(folder) / library.name
-            command = [compiler, *FLAGS.split(), "-o", str(built), str(SOURCE)]
+            command = [compiler, *flags.split(), "-o", str(built), str(source)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise NativeUnavailableError(
-                    f"building {SOURCE.name} failed; train with --backend eager, or mend this:\n"
+                    f"building {source.name} failed; train with --backend eager, or mend this:\n"
                     f"{' '.join(command)}\n{done.stderr[-2000:]}"
                 )
             built.replace(library)
-    loaded = ctypes.CDLL(str(library))
+    return ctypes.CDLL(str(library))
+
+
+@cache
+def load() -> ctypes.CDLL:
+    """Return the kernels, compiled; errors as :func:`build`."""
+    loaded = build(SOURCE, FLAGS)
     for name, arguments in SIGNATURES.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, None

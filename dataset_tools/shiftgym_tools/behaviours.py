@@ -25,13 +25,7 @@ from tqdm import tqdm
 
 import shiftgym
 from shiftgym.policies import read_policy
-from shiftgym_tools.behaviour_config import BehaviourConfig, plain, require_same
-from shiftgym_tools.curves import Curves, draw_curves
-from shiftgym_tools.interrupt import StopRequest
-from shiftgym_tools.multi_step import MultiStep
-from shiftgym_tools.replay_buffer import Replay
-from shiftgym_tools.sac import METRICS, SAC
-from shiftgym_tools.snapshots import (
+from shiftgym_agents.artifacts import (
     provenance,
     read_checkpoint,
     section,
@@ -39,6 +33,12 @@ from shiftgym_tools.snapshots import (
     write_checkpoint,
     write_json,
 )
+from shiftgym_agents.interrupt import StopRequest
+from shiftgym_tools.behaviour_config import BehaviourConfig, plain, require_same
+from shiftgym_tools.curves import Curves, draw_curves
+from shiftgym_tools.multi_step import MultiStep
+from shiftgym_tools.replay_buffer import Replay
+from shiftgym_tools.sac import METRICS, SAC
 
 MARGIN = 65_536  # replay rows per agent that fit between two checkpoints
 
@@ -122,7 +122,7 @@ class Trainer:
         self.envs.set_state(section(arrays, "env."))
         self.pending.load(section(arrays, "pending."))
         self.obs, self.running = arrays["obs"].copy(), arrays["running"].copy()
-        self.steps, self.seconds = state["steps"], state["seconds"]
+        self.steps, self.seconds = state["count"], state["seconds"]
         for own, values in zip(self.recent, state["recent"], strict=True):
             own.extend(values)
 
@@ -132,7 +132,7 @@ class Trainer:
         arrays = {f"sac.{name}": tensor.numpy() for name, tensor in self.sac.save().items()}
         arrays |= {f"env.{name}": np.asarray(a) for name, a in self.envs.get_state().items()}
         arrays |= {f"pending.{name}": array for name, array in self.pending.save().items()}
-        state = {"updates": self.sac.updates, "steps": self.steps, "written": written}
+        state = {"count": self.steps, "updates": self.sac.updates, "written": written}
         state |= {"seconds": self.seconds, "recent": [list(own) for own in self.recent]}
         write_checkpoint(
             self.config.out, arrays | {"obs": self.obs, "running": self.running}, state

@@ -29,7 +29,7 @@ from shiftgym.domains import domain
 from shiftgym.errors import ShiftgymError
 from shiftgym.evaluation import HELD, evaluate, policy_act, random_act
 from shiftgym.policies import Policy, read_policy
-from shiftgym_tools.snapshots import write_json
+from shiftgym_agents.artifacts import write_json
 
 SELECTION_SEED, SELECTION_EPISODES = 500_000, 20
 MEASUREMENT_SEED, MEASUREMENT_EPISODES = 900_000, 100

@@ -24,8 +24,8 @@ import numpy as np
 
 from shiftgym.errors import ShiftgymError
 from shiftgym.policies import GAUSSIAN, LAYERS, Policy, read_policy
-from shiftgym_tools.snapshots import Arrays
 
+Arrays = dict[str, np.ndarray]
 ATTRIBUTION = "fine-tuned from the DAPG expert of hand_dapg (Apache-2.0)"
 LAYOUT = "tanh MLP W0 b0 W1 b1 W2 b2, x @ W + b, of (obs - in_shift) / (in_scale + 1e-8)"
 

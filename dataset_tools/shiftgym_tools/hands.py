@@ -31,11 +31,7 @@ from shiftgym.domains import domain
 from shiftgym.errors import DomainError
 from shiftgym.evaluation import HELD, evaluate, policy_act
 from shiftgym.policies import Policy
-from shiftgym_tools.behaviour_config import plain, require_same
-from shiftgym_tools.hand_experts import LAYOUT, read_start
-from shiftgym_tools.interrupt import StopRequest
-from shiftgym_tools.ppo import METRICS, PPO, PPOConfig, Rollout
-from shiftgym_tools.snapshots import (
+from shiftgym_agents.artifacts import (
     provenance,
     read_checkpoint,
     section,
@@ -43,6 +39,10 @@ from shiftgym_tools.snapshots import (
     write_checkpoint,
     write_json,
 )
+from shiftgym_agents.interrupt import StopRequest
+from shiftgym_tools.behaviour_config import plain, require_same
+from shiftgym_tools.hand_experts import LAYOUT, read_start
+from shiftgym_tools.ppo import METRICS, PPO, PPOConfig, Rollout
 
 SHIFTS = ("kinematic-medium", "kinematic-hard", "morph-medium", "morph-hard")
 SEEDS_PER_AGENT = 1000  # environment seeds of agent k start at this times (seed + k + 1)
@@ -151,7 +151,7 @@ class HandTrainer:
         self.envs.set_state(section(arrays, "env."))
         self.obs = arrays["obs"].copy()
         self.running, self.held = arrays["running"].copy(), arrays["held"].copy()
-        self.steps, self.rows = state["steps"], state["rows"]
+        self.steps, self.rows = state["count"], state["rows"]
         self.seconds, self.learner_seconds = state["seconds"], state["learner_seconds"]
         for run in range(self.agents):
             self.returns[run].extend(state["returns"][run])
@@ -163,7 +163,7 @@ class HandTrainer:
         arrays |= {f"env.{name}": np.asarray(a) for name, a in self.envs.get_state().items()}
         arrays |= {f"start.{name}": array for name, array in (self.start or {}).items()}
         arrays |= {"obs": self.obs, "running": self.running, "held": self.held}
-        state: dict[str, Any] = {"updates": self.ppo.updates, "steps": self.steps}
+        state: dict[str, Any] = {"count": self.steps, "updates": self.ppo.updates}
         state |= {"seconds": self.seconds, "learner_seconds": self.learner_seconds}
         state |= {"returns": [list(own) for own in self.returns], "about": self.about}
         state |= {"successes": [list(own) for own in self.successes], "rows": self.rows}

@@ -13,8 +13,8 @@ from shiftgym.errors import ShiftgymError
 from shiftgym.evaluation import HELD
 from shiftgym.policies import POLICIES, read_policy
 from shiftgym.scores import reference
+from shiftgym_agents.artifacts import write_arrays, write_json
 from shiftgym_tools.grading import load_graded
-from shiftgym_tools.snapshots import write_arrays, write_json
 
 SOURCE_BARS = {  # unshifted robots: return, or success of the hands
     "hopper": 2900.0, "walker2d": 3900.0, "ant": 3400.0, "halfcheetah": 7500.0,

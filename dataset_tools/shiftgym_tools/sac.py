@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shiftgym_agents.native import NativeUnavailableError
 from shiftgym_agents.networks import Layers, init_mlp, linear, mlp, pack, run_generators, unpack
 from shiftgym_tools import sac_native
 from shiftgym_tools.replay_buffer import Replay
@@ -65,7 +66,7 @@ def _best_backend(cuda: bool) -> Backend:
         return "graph"
     try:
         sac_native.load()
-    except sac_native.NativeUnavailableError as error:
+    except NativeUnavailableError as error:
         warnings.warn(f"training eagerly, several times slower: {error}", stacklevel=3)
         return "eager"
     return "native"

@@ -1,23 +1,18 @@
-"""Build and call the C++ block of SAC updates that trains many agents on CPU cores.
+"""Call the C++ block of SAC updates that trains many agents on CPU cores.
 
-`sac_kernel.cpp` is compiled once with the machine's own C++ compiler (`$CXX`, else `g++`, `c++` or
-`clang++`) and kept in the user's cache, under a name that contains the hash of source, compiler and
-processor. Without a compiler, `load` raises and `SAC(backend="eager")` does the same job slower.
+`sac_kernel.cpp` is compiled once, as :mod:`shiftgym_agents.native` says. Without a compiler, `load`
+raises and `SAC(backend="eager")` does the same job slower.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from torch import Tensor
+
+from shiftgym_agents.native import build
 
 SOURCE = Path(__file__).with_name("sac_kernel.cpp")
 FLAGS = "-O3 -march=native -ffast-math -fno-finite-math-only -std=c++17 -shared -fPIC -pthread"
@@ -39,54 +34,10 @@ class Block(ctypes.Structure):
     )
 
 
-class NativeUnavailableError(RuntimeError):
-    """Say why the C++ block cannot be built here, and what to do instead."""
-
-
-def _compiler() -> str:
-    for name in (os.environ.get("CXX"), "g++", "c++", "clang++"):
-        found = shutil.which(name) if name else None
-        if found:
-            return found
-    raise NativeUnavailableError(
-        "no C++ compiler found for the fast CPU trainer: install g++ (or set CXX), "
-        "or train with --backend eager"
-    )
-
-
-def _processor() -> str:
-    """Identify the processor, since -march=native code must not travel to another one."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        return "".join(sorted({x for x in lines if x.startswith(("model name", "flags"))}))
-    return platform.machine() + platform.processor()
-
-
 @cache
 def load() -> ctypes.CDLL:
-    """Return the compiled library, building it first where the cache has none.
-
-    Raises:
-        NativeUnavailableError: No compiler, or the compiler failed (its message is included).
-    """
-    compiler = _compiler()
-    key = "\0".join((SOURCE.read_text(), FLAGS, compiler, _processor()))
-    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "shiftgym"
-    library = root / f"sac_kernel-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    if not library.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root) as folder:
-            built = Path(folder) / library.name
-            command = [compiler, *FLAGS.split(), "-o", str(built), str(SOURCE)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise NativeUnavailableError(
-                    f"building {SOURCE.name} failed; train with --backend eager, or mend this:\n"
-                    f"{' '.join(command)}\n{done.stderr[-2000:]}"
-                )
-            built.replace(library)
-    loaded = ctypes.CDLL(str(library))
+    """Return the compiled block; errors as :func:`shiftgym_agents.native.build`."""
+    loaded = build(SOURCE, FLAGS)
     loaded.sac_block.argtypes = [ctypes.POINTER(Block)]
     loaded.sac_block.restype = None
     return loaded

@@ -17,11 +17,11 @@ from shiftgym.datasets.flat import (
     ends,
     episode_bounds,
 )
+from shiftgym_agents.artifacts import write_arrays
 from shiftgym_tools import collect as collecting
 from shiftgym_tools.blas import one_blas_thread
 from shiftgym_tools.blocks import read_blocks
 from shiftgym_tools.collect import Collector, collect, name_seed, plan_parts, split
-from shiftgym_tools.snapshots import write_arrays
 
 SIZES = {"hopper": (11, 3), "ant": (27, 8), "pen": (45, 24), "door": (39, 28)}
 ROBOTS = list(SIZES)

@@ -10,8 +10,8 @@ import pytest
 
 import shiftgym
 from shiftgym.policies import Policy
+from shiftgym_agents.artifacts import write_arrays
 from shiftgym_tools import grading, packaging
-from shiftgym_tools.snapshots import write_arrays
 
 SLUG = "halfcheetah"
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import training_helpers
+from training_helpers import finish, stored_updates
 
 from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym.evaluation import evaluate, policy_act
 from shiftgym.policies import read_policy
+from shiftgym_agents.artifacts import read_checkpoint
 from shiftgym_tools.hand_experts import ATTRIBUTION, convert, read_start
 from shiftgym_tools.hands import HandConfig, HandTrainer
 from shiftgym_tools.ppo import PPO, PPOConfig, Rollout, advantages, clipped_loss
-from shiftgym_tools.snapshots import read_checkpoint
 
 OBS, ACT = 6, 3
 PEN, DOOR = (45, 24), (39, 28)
@@ -224,24 +223,7 @@ def expert_file(tmp_path_factory):
 
 
 def trainer_process(out, *extra):
-    command = [sys.executable, "-m", "shiftgym_tools.hands", *TINY, "--out", str(out), *extra]
-    root = Path(__file__).parents[2]
-    paths = (root, root / "agents", root / "dataset_tools")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-    return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
-def finish(process):
-    text, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, text
-    return text
-
-
-def stored_updates(out):
-    state = out / "state.json"
-    return json.loads(state.read_text())["updates"] if state.exists() else -1
+    return training_helpers.trainer_process("shiftgym_tools.hands", [*TINY, *extra], out)
 
 
 def timeless_curves(out):

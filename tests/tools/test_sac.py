@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import training_helpers
+from training_helpers import finish, stored_updates
 
 from shiftgym.policies import read_policy
+from shiftgym_agents.artifacts import read_checkpoint
+from shiftgym_agents.native import NativeUnavailableError
 from shiftgym_agents.networks import StackedMLP, init_mlp, mlp, pack, run_generators, unpack
 from shiftgym_tools.behaviour_config import BehaviourConfig
 from shiftgym_tools.behaviours import Trainer, warm_start
 from shiftgym_tools.curves import read_curves
 from shiftgym_tools.replay_buffer import Replay
 from shiftgym_tools.sac import LOG_STD_RANGE, SAC, SACConfig
-from shiftgym_tools.sac_native import NativeUnavailableError, load
-from shiftgym_tools.snapshots import read_checkpoint
+from shiftgym_tools.sac_native import load
 
 OBS, ACT, ROW = 5, 2, 2 * 5 + 2 + 2
 SMALL = SACConfig(width=32, batch=24, learning_rate=1e-3)
@@ -206,24 +204,7 @@ TINY = """
 
 
 def trainer_process(out, *extra):
-    command = [sys.executable, "-m", "shiftgym_tools.behaviours", *TINY, "--out", str(out), *extra]
-    root = Path(__file__).parents[2]
-    paths = (root, root / "agents", root / "dataset_tools")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-    return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-
-
-def finish(process):
-    text, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, text
-    return text
-
-
-def stored_updates(out):
-    state = out / "state.json"
-    return json.loads(state.read_text())["updates"] if state.exists() else -1
+    return training_helpers.trainer_process("shiftgym_tools.behaviours", [*TINY, *extra], out)
 
 
 def timeless_curves(out):

@@ -1,0 +1,29 @@
+"""A trainer in a process of its own, for tests that kill it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def trainer_process(module, options, out):
+    command = [sys.executable, "-m", module, *options, "--out", str(out)]
+    paths = (ROOT, ROOT / "agents", ROOT / "dataset_tools")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(process):
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    return text
+
+
+def stored_updates(out):
+    state = out / "state.json"
+    return json.loads(state.read_text())["updates"] if state.exists() else -1
