@@ -155,6 +155,27 @@ class Agent(ABC, Generic[C]):
     def actor(self) -> Net:
         """Give the network whose first `A` outputs, through tanh, are the deterministic action."""
 
+    def critic_pairs(self, obs: Tensor, act: Tensor) -> Tensor:
+        """Give what the critics read of observations and actions, `(R, B, .)`."""
+        return torch.cat([obs, act], -1)
+
+    def min_q(self, obs: Tensor, act: Tensor) -> Tensor:
+        """Give the lowest critic's value of actions, `(R, B, 1)`; attacks on the policy read it.
+
+        A method whose critics are not the networks that it declared as `critic` overrides this.
+
+        Args:
+            obs: Observations `(R, B, O)`, scaled as the data are.
+            act: Actions `(R, B, A)`.
+
+        Raises:
+            ShiftgymError: The method has no critic.
+        """
+        critic = self.parameters.get("critic")
+        if not isinstance(critic, Net):
+            raise ShiftgymError(f"{type(self).__name__} learns no critic, so there is no Q(s, a).")
+        return critic(self.critic_pairs(obs, act)).amin(1)
+
     # --- what a method uses -----------------------------------------------------------------------
 
     def net(self, name: str, sizes: Sequence[int], **options: Any) -> Net:
@@ -213,17 +234,13 @@ class Agent(ABC, Generic[C]):
         states = torch.stack([generator.get_state() for generator in self.generators])
         return arrays | {"generators": states.numpy()}
 
-    @torch.no_grad()
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Restore what `save` gave.
 
         Raises:
             ShiftgymError: Something is missing or of another shape: another method or width.
         """
-        for name, tensor in self.tensors().items():
-            if name not in arrays or arrays[name].shape != tuple(tensor.shape):
-                raise ShiftgymError(f"The checkpoint's {name} does not fit this configuration.")
-            tensor.copy_(torch.from_numpy(arrays[name].copy()))
+        self.load_tensors(arrays)
         prefix = "logged."
         self.logged = {
             name.removeprefix(prefix): torch.from_numpy(array.copy()).to(self.device)
@@ -232,6 +249,14 @@ class Agent(ABC, Generic[C]):
         }
         for generator, state in zip(self.generators, arrays["generators"], strict=True):
             generator.set_state(torch.from_numpy(state.copy()))
+
+    @torch.no_grad()
+    def load_tensors(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Restore what was learned, but no random numbers: those of a GPU fit no CPU."""
+        for name, tensor in self.tensors().items():
+            if name not in arrays or arrays[name].shape != tuple(tensor.shape):
+                raise ShiftgymError(f"The checkpoint's {name} does not fit this configuration.")
+            tensor.copy_(torch.from_numpy(arrays[name].copy()))
 
     def finite(self) -> np.ndarray:
         """Say which runs' parameters are all finite, `(R,)` bool."""

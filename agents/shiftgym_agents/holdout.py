@@ -12,6 +12,7 @@ A stopped run may go on taking steps while others train: nothing of it is rememb
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ class HoldOut:
         patience: Looks without improvement before a run stops; 0 to never stop.
         threshold: Relative fall of the error that counts as improvement.
         side: The dataset, source or target.
+        along: Networks of as many copies that are remembered, restored and frozen with `net`.
 
     Raises:
         ShiftgymError: A dataset has too few rows to hold any out.
@@ -46,10 +48,12 @@ class HoldOut:
         patience: int = 0,
         threshold: float = 0.0,
         side: str = "target",
+        along: Sequence[Net] = (),
     ) -> None:
-        self.data, self.net, self.side = agent.data, net, side
+        self.data, self.nets, self.side = agent.data, [net, *along], side
         self.patience, self.threshold = patience, threshold
-        name = next(name for name, known in agent.parameters.items() if known is net)
+        names = {id(known): name for name, known in agent.parameters.items()}
+        name = names[id(net)]
         self.column = f"{name}_held_out"
         sizes = agent.data.sizes[side]
         if min(sizes) < 2:
@@ -67,7 +71,10 @@ class HoldOut:
         agent.data.add_column(side, self.column, extra)
         runs, copies = net.rows.shape[:2]
         self.best = agent.buffer(f"{name}_best", torch.full((runs, copies), torch.inf).double())
-        self.rows = agent.buffer(f"{name}_best_rows", net.rows.detach().clone())
+        self.rows = [
+            agent.buffer(f"{names[id(each)]}_best_rows", each.rows.detach().clone())
+            for each in self.nets
+        ]
         self.waited = agent.buffer(f"{name}_waited", torch.zeros(runs, dtype=torch.int64))
         self.active = agent.buffer(f"{name}_active", torch.ones(runs, dtype=agent.dtype))
         self._over: bool | None = None
@@ -93,7 +100,8 @@ class HoldOut:
         error = (errors * self.weights[:, None]).flatten(2).mean(2).double()
         better = (error < self.best * (1 - self.threshold)) & (self.active > 0)[:, None]
         self.best.copy_(torch.where(better, error, self.best))
-        self.rows.copy_(torch.where(better[..., None], self.net.rows, self.rows))
+        for net, best in zip(self.nets, self.rows, strict=True):
+            best.copy_(torch.where(better[..., None], net.rows, best))
         self.waited.add_(1).mul_(~better.any(1))
         if self.patience:
             self.active.mul_(self.waited < self.patience)
@@ -101,9 +109,10 @@ class HoldOut:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Give the network its best weights, freeze it, and let batches forget who was held out."""
-        self.net.rows.copy_(self.rows)
-        for part in ("m", "v", "steps"):  # of no use any more, and different in stopped runs
-            self.net.state[part].zero_()
-        self.net.freeze()
+        """Give networks their best weights, freeze them, let batches forget who was held out."""
+        for net, best in zip(self.nets, self.rows, strict=True):
+            net.rows.copy_(best)
+            for part in ("m", "v", "steps"):  # of no use any more, and different in stopped runs
+                net.state[part].zero_()
+            net.freeze()
         self.data.columns[self.side].pop(self.column, None)

@@ -18,6 +18,12 @@ METHODS = {  # name -> (class, what it is in one line)
     "dvdf-otdf": ("shiftgym_agents.dvdf:DVDFOTDF", "OTDF that also asks how good a row is"),
     "droco": ("shiftgym_agents.droco:DROCO", "IQL with robust bootstraps of source rows"),
     "tabb": ("shiftgym_agents.tabb:TABB", "latent IQL on source rows answered as the target would"),
+    "dara": ("shiftgym_agents.dara:DARA", "IQL on source rewards raised where dynamics agree"),
+    "srpo": ("shiftgym_agents.srpo:SRPO", "IQL paid for states that good policies share"),
+    "td3bc": ("shiftgym_agents.td3bc:TD3BC", "TD3 that imitates source and target data"),
+    "bosa": ("shiftgym_agents.bosa:BOSA", "TD3 within the support of actions and of dynamics"),
+    "mobody": ("shiftgym_agents.mobody:MOBODY", "TD3+BC on data and on a target model's answers"),
+    "cql": ("shiftgym_agents.cql:CQL", "conservative Q-learning on source and target data"),
 }
 
 

@@ -2,8 +2,8 @@
 
 A C++ file, here `kernels/mlp.cpp`, is compiled once with the machine's own C++ compiler (`$CXX`,
 else `g++`, `c++` or `clang++`) and kept in the user's cache, under a name that contains the hash of
-source, compiler and processor. Without a compiler, `load` raises and `--backend eager` does the same
-job slower.
+source, compiler and processor. Without a compiler, `load` raises and `--backend eager` does the
+same job slower.
 """
 
 from __future__ import annotations

@@ -219,6 +219,10 @@ class TABB(IQL[TABBConfig]):
         """Give z_sa."""
         return batch.columns["pair"]
 
+    def critic_pairs(self, obs: Tensor, act: Tensor) -> Tensor:
+        """Give z_sa of any actions."""
+        return self.latents.pair(self.latents.state(obs), act)
+
     def value_inputs(self, batch: Batch) -> Tensor:
         """Give z."""
         return batch.columns["state"]

@@ -9,13 +9,13 @@ the installed engine's physics.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box
 
 from shiftgym.engine import mujoco
-from shiftgym.envs.task import Array, Sims, Task
+from shiftgym.envs.task import Array, Sims, Task, never
 
 
 def _norm(vectors: Array) -> Array:
@@ -92,6 +92,10 @@ class PenTask(Hand):
         (pen,) = sims.ids("body:Object")
         return sims.xpos[:, pen, 2] < self.dropped_height
 
+    def terminal(self, observations: Any) -> Any:
+        """Say which observations are of dropped pens; exact."""
+        return observations[..., 26] < self.dropped_height
+
     def reset(self, sims: Sims, row: int, rng: np.random.Generator) -> None:
         """Draw the target's orientation: two Euler angles uniform in [-1, 1] rad."""
         (target,) = sims.ids("body:target")
@@ -160,6 +164,10 @@ class DoorTask(Hand):
     def terminated(self, sims: Sims) -> Array:
         """Never end an episode early."""
         return np.zeros(len(sims), dtype=bool)
+
+    def terminal(self, observations: Any) -> Any:
+        """Never end an episode early."""
+        return never(observations)
 
     def reset(self, sims: Sims, row: int, rng: np.random.Generator) -> None:
         """Draw where the door stands."""

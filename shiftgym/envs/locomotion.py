@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from math import inf
+from typing import Any, ClassVar
 
 import numpy as np
 
 from shiftgym.engine import mujoco
-from shiftgym.envs.task import Array, Sims, Task
+from shiftgym.envs.task import Array, Sims, Task, never
 
 TRACKING = int(mujoco.mjtCamera.mjCAMERA_TRACKING)  # the camera follows the robot
 
@@ -31,7 +32,9 @@ class Locomotion(Task):
         clip: observed velocities are clipped to +- this, or not at all.
         control_cost: cost of one squared unit of action.
         alive: reward per step for being healthy.
-        healthy: says of each simulation whether it is; None if it always is.
+        upright: says of positions from the first observed one on (velocities may follow) whether
+            the robot is; None if nothing ends an episode.
+        bounded: says the rest: of each simulation whether what is not observed is in bounds.
         noise: initial positions and velocities are uniform within +- this of the model's own.
         normal_velocities: initial velocities are normal with this deviation instead.
     """
@@ -40,7 +43,8 @@ class Locomotion(Task):
     clip: float | None = None
     control_cost: float
     alive: float = 1.0
-    healthy: Callable[[Sims], Array] | None = None
+    upright: Callable[[Any], Any] | None = None
+    bounded: Callable[[Sims], Any] | None = None
     noise: float
     normal_velocities: bool = False
 
@@ -65,9 +69,18 @@ class Locomotion(Task):
 
     def terminated(self, sims: Sims) -> Array:
         """End episodes that are no longer healthy."""
-        if self.healthy is None:
+        if self.upright is None:
             return np.zeros(len(sims), dtype=bool)
-        return ~self.healthy(sims)
+        healthy = self.upright(sims.qpos[:, self.hidden :])
+        return ~(healthy if self.bounded is None else healthy & self.bounded(sims))
+
+    def terminal(self, observations: Any) -> Any:
+        """Say which observations are of robots that are not upright.
+
+        Exact but for what is not observed: the bounds on Hopper's velocities before they are
+        clipped, and Ant's x and y, which must be finite.
+        """
+        return never(observations) if self.upright is None else ~self.upright(observations)
 
     def reset(self, sims: Sims, row: int, rng: np.random.Generator) -> None:
         """Draw positions and velocities near the model's own."""
@@ -106,33 +119,38 @@ class AntTask(Locomotion):
         return sims.xpos[:, 1, 0]
 
 
-def _hopper_healthy(sims: Sims) -> Array:
-    z, angle = sims.qpos[:, 1], sims.qpos[:, 2]
-    upright = (0.7 < z) & (np.abs(angle) < 0.2)
-    bounded = (np.abs(sims.qpos[:, 2:]) < 100).all(axis=1) & (np.abs(sims.qvel) < 100).all(axis=1)
-    return upright & bounded
+def _hopper_upright(seen: Any) -> Any:
+    z, angle = seen[..., 0], seen[..., 1]
+    return (0.7 < z) & (abs(angle) < 0.2) & (abs(seen[..., 1:]) < 100).all(-1)
 
 
-def _walker2d_healthy(sims: Sims) -> Array:
-    z, angle = sims.qpos[:, 1], sims.qpos[:, 2]
-    return (0.8 < z) & (z < 2.0) & (np.abs(angle) < 1.0)
+def _hopper_bounded(sims: Sims) -> Any:
+    return (np.abs(sims.qvel) < 100).all(axis=1)
 
 
-def _ant_healthy(sims: Sims) -> Array:
-    z = sims.qpos[:, 2]
-    finite = np.isfinite(sims.qpos).all(axis=1) & np.isfinite(sims.qvel).all(axis=1)
-    return finite & (0.2 <= z) & (z <= 1.0)
+def _walker2d_upright(seen: Any) -> Any:
+    z, angle = seen[..., 0], seen[..., 1]
+    return (0.8 < z) & (z < 2.0) & (abs(angle) < 1.0)
+
+
+def _ant_upright(seen: Any) -> Any:
+    z = seen[..., 0]
+    return (abs(seen) < inf).all(-1) & (0.2 <= z) & (z <= 1.0)
+
+
+def _ant_bounded(sims: Sims) -> Any:
+    return np.isfinite(sims.qpos[:, :2]).all(axis=1) & np.isfinite(sims.qvel).all(axis=1)
 
 
 LOCOMOTION: dict[str, Task] = {
     "hopper": Locomotion(
         frame_skip=4, fps=125, observation_size=11, clip=10.0,
-        control_cost=1e-3, healthy=_hopper_healthy, noise=5e-3,
+        control_cost=1e-3, upright=_hopper_upright, bounded=_hopper_bounded, noise=5e-3,
         camera={"type": TRACKING, "trackbodyid": 1, "distance": 3.2, "elevation": -12.0},
     ),
     "walker2d": Locomotion(
         frame_skip=4, fps=125, observation_size=17, clip=10.0,
-        control_cost=1e-3, healthy=_walker2d_healthy, noise=5e-3,
+        control_cost=1e-3, upright=_walker2d_upright, noise=5e-3,
         camera={"type": TRACKING, "trackbodyid": 1, "distance": 3.0, "elevation": -12.0},
     ),
     "halfcheetah": Locomotion(
@@ -142,7 +160,8 @@ LOCOMOTION: dict[str, Task] = {
     ),
     "ant": AntTask(
         frame_skip=5, fps=20, observation_size=27, hidden=2,
-        control_cost=0.5, healthy=_ant_healthy, noise=0.1, normal_velocities=True,
+        control_cost=0.5, upright=_ant_upright, bounded=_ant_bounded,
+        noise=0.1, normal_velocities=True,
         camera={"type": TRACKING, "trackbodyid": 1, "distance": 3.4, "elevation": -40.0},
     ),
 }  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, ClassVar
 
 import numpy as np
@@ -114,6 +114,15 @@ class Task(ABC):
         """Say which simulations are in a terminal state, (N,) bool."""
 
     @abstractmethod
+    def terminal(self, observations: Any) -> Any:
+        """Say which observations are of terminal states, (..., observation_size) -> (...) bool.
+
+        The rule of ``terminated`` as far as an observation shows it, for models that predict
+        observations, in raw units. Takes NumPy arrays and torch tensors alike, and longer
+        observations that begin with these.
+        """
+
+    @abstractmethod
     def reset(self, sims: Sims, row: int, rng: np.random.Generator) -> None:
         """Write an initial state into one row; the caller computes the derived fields next."""
 
@@ -124,6 +133,11 @@ class Task(ABC):
     def blank_memory(self, count: int) -> dict[str, Array]:
         """Give the memory of simulations that have not been reset yet."""
         return {}
+
+
+def never(observations: Any) -> Any:
+    """Give False for every observation, (..., observation_size) -> (...)."""
+    return observations[..., 0] < -inf
 
 
 def check_action(action: Any, shape: tuple[int, ...]) -> Array:

@@ -1,4 +1,4 @@
-"""``shiftgym eval``: evaluate the policies of a run directory anew, in any domain of the robot."""
+"""``shiftgym eval``: evaluate the policies of run directories anew, in any domain of the robot."""
 
 from __future__ import annotations
 
@@ -13,56 +13,78 @@ from shiftgym.domains import Domain, domain, from_kwargs
 from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym.scores import Reference, has_reference, reference
 from shiftgym.statistics import bootstrap_interval
-from shiftgym_agents.artifacts import read_checkpoint, read_json
+from shiftgym_agents.commands.robustness import PerturbOptions, evaluate_perturbed
 from shiftgym_agents.evaluation import Evaluator
 from shiftgym_agents.policy import Policy
+from shiftgym_agents.robustness import read_subject
 
 
 def evaluate(
     run: Annotated[Path, tyro.conf.Positional],
+    others: Annotated[tuple[Path, ...], tyro.conf.Positional] = (),
     domains: tuple[str, ...] = (),
     episodes: int = 10,
     seed: int = 1_000_000,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    options: Annotated[PerturbOptions, tyro.conf.arg(name="")] = PerturbOptions(),  # noqa: B008
 ) -> None:
-    """Evaluate the deterministic policies of a run directory over fresh episodes.
+    """Evaluate the deterministic policies of run directories over fresh episodes.
 
     Example: shiftgym eval runs/iql --domains hopper hopper-kinematic --episodes 100
 
+    With --perturb, policies are tested where they were trained for and at every level, easy, medium
+    and hard, of perturbations of that domain, from the same starts. A table says what is lost;
+    robustness.csv (every episode), robustness.json and a picture per suite go to the run directory,
+    and several directories share one table and picture.
+
+    Example: shiftgym eval runs/iql runs/droco --perturb kinematic,morph,friction,gravity,min-q
+
     Args:
         run: A run directory; its last checkpoint is evaluated.
+        others: More of them.
         domains: Domains of the same robot; the one each policy was trained for by default.
         episodes: Episodes per policy and domain.
         seed: Episode starts are drawn from this seed on, apart from those of training.
-        json_: Print JSON for programs, with every episode's return.
+        json_: Print JSON for programs, with every episode's return; with --perturb, the summaries.
+        options: Perturbations.
     """
     if episodes < 1:
         raise ShiftgymError("--episodes must be at least 1.")
-    config = read_json(run / "config.json")
-    found = read_checkpoint(run)
-    if found is None:
-        raise ShiftgymError(f"{run} holds no checkpoint yet: let it train on.")
-    policy, runs = Policy.from_arrays(found[0]), config["runs"]
-    own = [from_kwargs(**entry["domain"]) for entry in runs]
-    chosen = [domain(name) for name in domains]
-    for other in chosen:
-        if other.robot != own[0].robot:
-            raise DomainError(f"These policies are for {own[0].robot}, not {other.robot}.")
-    results: list[dict[str, Any]] = []
-    for where in chosen or [None]:
-        places = own if where is None else [where] * len(own)
-        results += _measure(policy, places, runs, episodes, seed)
+    if options.perturb:
+        if domains:
+            raise ShiftgymError("Give --perturb or --domains: levels perturb a run's own domain.")
+        evaluate_perturbed((run, *others), options, episodes, seed, json_)
+        return
+    results = [entry for out in (run, *others) for entry in _evaluate(out, domains, episodes, seed)]
     if json_:
         print(json.dumps(results, indent=1))
         return
-    updates = found[1]["count"]
-    print(f"{config['method']} after {updates} updates, {episodes} episodes per run and domain:")
-    for entry in results:
+    for i, entry in enumerate(results):
+        if i == 0 or entry["out"] != results[i - 1]["out"]:
+            about = f"{entry['out']}: {entry['method']} after {entry['updates']} updates"
+            print(f"{about}, {episodes} episodes per run and domain:")
         low, high = entry["interval"]
         line = f"  {entry['domain']:<24} seed {entry['seed']:<3} return {entry['return']:9.1f} "
         line += f"[{low:.1f}, {high:.1f}]  length {entry['length']:.0f}"
         print(line if entry["score"] is None else f"{line}  score {entry['score']:.1f}")
-    print(f"Next: shiftgym report {run}")
+    print(f"Next: shiftgym report {' '.join(map(str, (run, *others)))}")
+
+
+def _evaluate(
+    run: Path, domains: tuple[str, ...], episodes: int, seed: int
+) -> list[dict[str, Any]]:
+    """Evaluate every run of a directory in its own domain, or in each of some others."""
+    subject = read_subject(run)
+    chosen = [domain(name) for name in domains]
+    for other in chosen:
+        if other.robot != subject.robot:
+            raise DomainError(f"These policies are for {subject.robot}, not {other.robot}.")
+    about = {"out": str(run), "method": subject.method, "updates": subject.updates}
+    results: list[dict[str, Any]] = []
+    for where in chosen or [None]:
+        places = subject.domains if where is None else [where] * len(subject.runs)
+        results += _measure(subject.policy, places, subject.runs, episodes, seed)
+    return [about | entry for entry in results]
 
 
 def _measure(

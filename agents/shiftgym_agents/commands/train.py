@@ -33,7 +33,7 @@ class PairOptions:
     source: str | None = None
     """Dataset of another domain of the same robot: hopper/medium."""
     reference: str = "shiftgym"
-    """Table of reference returns for scores: shiftgym, otdf or odrl."""
+    """Table of reference returns for scores: shiftgym, otdf, odrl or d4rl."""
     seeds: int = 1
     """How many runs train at once, each with its own seed."""
     first_seed: int = 0
