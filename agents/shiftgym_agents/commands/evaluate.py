@@ -18,6 +18,8 @@ from shiftgym_agents.evaluation import Evaluator
 from shiftgym_agents.policy import Policy
 from shiftgym_agents.robustness import read_subject
 
+UNPERTURBED = PerturbOptions()
+
 
 def evaluate(
     run: Annotated[Path, tyro.conf.Positional],
@@ -26,7 +28,7 @@ def evaluate(
     episodes: int = 10,
     seed: int = 1_000_000,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
-    options: Annotated[PerturbOptions, tyro.conf.arg(name="")] = PerturbOptions(),  # noqa: B008
+    options: Annotated[PerturbOptions, tyro.conf.arg(name="")] = UNPERTURBED,
 ) -> None:
     """Evaluate the deterministic policies of run directories over fresh episodes.
 

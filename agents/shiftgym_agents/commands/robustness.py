@@ -1,0 +1,142 @@
+"""Evaluate under perturbation: what ``shiftgym eval --perturb`` does."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from shiftgym.errors import DomainError, ShiftgymError
+from shiftgym_agents.artifacts import write_json
+from shiftgym_agents.attack import CANDIDATES, MinQAttack
+from shiftgym_agents.perturb import ATTACK, SCALES, Level, suite_levels
+from shiftgym_agents.restore import restore_agent
+from shiftgym_agents.robustness import Measured, Subject, measure, read_subject
+from shiftgym_agents.robustness_pictures import draw
+from shiftgym_agents.robustness_report import as_json, curves, notes, overall, table
+from shiftgym_agents.running import pick_device
+
+
+@dataclass(frozen=True)
+class PerturbOptions:
+    """Choose perturbations."""
+
+    perturb: str = ""
+    """Suites, separated by commas: kinematic, morph, friction, gravity, min-q; a family of the
+    robot, such as kinematic-legjnt; or a TOML file of domains of your own."""
+    scales: tuple[float, ...] = SCALES
+    """Levels of min-q: half widths of the box around an observation, in the target data's standard
+    deviations."""
+    candidates: int = CANDIDATES
+    """Observations in that box that min-q tries at every step."""
+    attack_at: Literal["clean", "perturbed"] = "clean"
+    """Observation at which min-q asks the critics what an action is worth."""
+    device: str = "auto"
+    """Where min-q's networks run: auto, cpu or cuda; episodes are simulated on the CPU."""
+    out: Path | None = None
+    """Where the picture that compares several run directories goes; robustness.png in the first of
+    them by default."""
+
+
+def evaluate_perturbed(
+    runs: Sequence[Path], options: PerturbOptions, episodes: int, seed: int, json_: bool
+) -> None:
+    """Evaluate run directories at every level of some suites; write tables and pictures.
+
+    Raises:
+        ShiftgymError: Wrong options, or a directory or method that cannot be evaluated so; nothing
+            has been simulated.
+    """
+    subjects = [read_subject(out) for out in dict.fromkeys(runs)]
+    suites = _suites(options)
+    levels = [_levels(subject, suites, options) for subject in subjects]
+    if len({tuple((level.suite, level.name) for level in each) for each in levels}) > 1:
+        raise ShiftgymError("The suites have other levels for other robots: evaluate them apart.")
+    picture = options.out or subjects[0].out / "robustness.png"
+    _check_places(subjects, picture)
+    attacks = [_attack(subject, options) if ATTACK in suites else None for subject in subjects]
+    shown = list(dict.fromkeys(level.suite for level in levels[0]))
+    measured: list[Measured] = []
+    for subject, own, attack in zip(subjects, levels, attacks, strict=True):
+        measured.append(measure(subject, own, episodes, seed, attack))
+        _write(measured[-1], shown, seed, options)
+    parts = curves(measured)
+    if len(subjects) > 1:
+        draw(parts, shown, picture)
+    if json_:
+        found = {"runs": [as_json(each, curves([each])) for each in measured]}
+        methods = [{"method": c.name, "pairs": c.pair, "levels": c.summary} for c in overall(parts)]
+        print(json.dumps(found | {"methods": methods}, indent=1))
+        return
+    for subject in subjects:
+        print(
+            f"{subject.out}: {subject.method} after {subject.updates:,} updates, "
+            f"{len(subject.runs)} runs x {episodes} episodes per level"
+        )
+    print("\n".join(["", table(parts), *notes(parts), ""]))
+    for subject in subjects:
+        print(f"Wrote {subject.out}/robustness.csv, .json and -{{{','.join(shown)}}}.png")
+    if len(subjects) > 1:
+        print(f"Wrote {picture}, which compares them")
+    else:
+        print(f"Next: shiftgym eval {subjects[0].out} OTHER_RUN --perturb {options.perturb}")
+
+
+def _suites(options: PerturbOptions) -> list[str]:
+    """Check the options; list the suites asked for."""
+    if any(not math.isfinite(scale) or scale < 0 for scale in options.scales) or not options.scales:
+        raise ShiftgymError(f"--scales are numbers from 0 on, got {options.scales}.")
+    if options.candidates < 1:
+        raise ShiftgymError("--candidates must be at least 1.")
+    names = [name.strip() for name in options.perturb.split(",")]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _levels(subject: Subject, suites: Sequence[str], options: PerturbOptions) -> list[Level]:
+    """List the levels of all suites, and check that they go with the policies' domains."""
+    scales = sorted(set(options.scales))
+    found = [level for name in suites for level in suite_levels(name, subject.robot, scales)]
+    try:
+        for level in found:
+            for own in subject.domains:
+                level.domain(own)
+    except DomainError as error:
+        raise DomainError(f"{subject.out}: {error}") from None
+    return found
+
+
+def _check_places(subjects: Sequence[Subject], picture: Path) -> None:
+    """Refuse places that cannot be written before anything is simulated."""
+    if picture.suffix not in (".png", ".pdf", ".svg"):
+        raise ShiftgymError(f"--out {picture}: pictures end in .png, .pdf or .svg.")
+    for folder in (*(subject.out for subject in subjects), picture.parent):
+        if not os.access(folder, os.W_OK):
+            raise ShiftgymError(f"Cannot write to {folder}: make it, or get permission.")
+
+
+def _attack(subject: Subject, options: PerturbOptions) -> MinQAttack:
+    """Rebuild a run directory's agent and attack it with its own critics."""
+    seeds = [entry["seed"] for entry in subject.runs]
+    try:
+        agent = restore_agent(subject.out, pick_device(options.device))
+        return MinQAttack(agent, seeds, options.candidates, options.attack_at)
+    except ShiftgymError as error:
+        raise ShiftgymError(
+            f"{subject.out}: {error}\nWithout {ATTACK} in --perturb it can be evaluated."
+        ) from None
+
+
+def _write(measured: Measured, suites: Sequence[str], seed: int, options: PerturbOptions) -> None:
+    """Write a run directory's own tables and pictures."""
+    out, parts = measured.subject.out, curves([measured])
+    measured.write_csv(out / "robustness.csv")
+    about: dict[str, Any] = {"seed": seed}
+    if ATTACK in suites:
+        about |= {"candidates": options.candidates, "attack_at": options.attack_at}
+    write_json(out / "robustness.json", as_json(measured, parts) | {"options": about})
+    for suite in suites:
+        draw(parts, [suite], out / f"robustness-{suite}.png")
