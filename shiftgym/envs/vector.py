@@ -355,11 +355,13 @@ def _differing(models: Sequence[mujoco.MjModel]) -> dict[str, list[Array]]:
     """Give the model fields that differ between models, one array per model."""
     if all(model is models[0] for model in models):
         return {}
+    different = {id(model): model for model in models}
     found = {}
     for name in mujoco.batch.MODEL_FIELDS:
-        values = [_model_field(model, name) for model in models]
-        if any(not np.array_equal(values[0], value) for value in values[1:]):
-            found[name] = values
+        values = {key: _model_field(model, name) for key, model in different.items()}
+        first = values[id(models[0])]
+        if any(not np.array_equal(first, value) for value in values.values()):
+            found[name] = [values[id(model)] for model in models]
     return found
 
 
