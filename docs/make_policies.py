@@ -58,13 +58,14 @@ returns, in stages that start from each other (`--warm-start`):
    --warm-start runs/hopper --out runs/hopper-shifts`.
 3. where that did not suffice, more updates with a smaller step size (1e-4 to 6e-4), tens of
    thousands of steps of the old policy first (`--random-steps 40000`); a curriculum of domains in
-   between (friction x2, x2.6, x3.4, x4.2 and then x5 for Walker2d's `friction-x5`; hip ranges of 15,
-   7.5, 3 and 1.2 degrees before the Ant's `kinematic`, whose hips have 0.3); or another survival
-   bonus for a while, less of it where the agent stood safely and slowly (`--reward-bonus -0.7`,
-   Walker2d's `friction-x5`), more where it fell (`--reward-bonus 1`, Hopper's `friction-x0p1`).
+   between (friction x2, x2.6, x3.4, x4.2 and then x5 for Walker2d's `friction-x5`; hip ranges of
+   15, 7.5, 3 and 1.2 degrees before the Ant's `kinematic`, whose hips have 0.3); or another
+   survival bonus for a while, less of it where the agent stood safely and slowly
+   (`--reward-bonus -0.7`, Walker2d's `friction-x5`), more where it fell (`--reward-bonus 1`,
+   Hopper's `friction-x0p1`).
    Returns are always those of the true reward.
-4. HalfCheetah also from scratch for 28,000 updates in all domains, for its medium policies; Hopper's
-   `friction-x5` for 2,400, for its own.
+4. HalfCheetah also from scratch for 28,000 updates in all domains, for its medium policies;
+   Hopper's `friction-x5` for 2,400, for its own.
 
 Four domains stay below their bar. Hopper's `friction-x2` and `-x5`: from scratch at two step sizes
 for 96,000 updates, with a bonus, and by friction x1.15 to x1.75 in steps; from x1.5 on every policy
@@ -84,7 +85,8 @@ package.
 `expert` is the best policy where it reaches the bar; elsewhere it is called `best`. The bar is
 {bars} for the unshifted robots; {share} of the published reference maximum for shifted locomotion,
 and {hands:.0%} success for shifted hands.
-`medium` is the snapshot nearest to a third of the way from random to the best (D4RL's rule).
+`medium` is the snapshot nearest to a third of the way from random to the best (D4RL's rule); one
+that only stands still for its survival bonus has to do where none that moves is near enough.
 
 Every number is the mean of 100 fresh episodes (seeds 900,000 on, not used in the selection) with
 the 95 % bootstrap interval. Each episode's return is in

@@ -6,7 +6,8 @@
                  500,000 on), deterministic
     medium       of the 5 candidates nearest to random + (expert - random) / 3 (D4RL's rule) the
                  nearest over 20 episodes, stochastic; none where even that one earns more than
-                 two thirds of the way
+                 two thirds of the way. One that only stands, where surviving pays 1 per step, has
+                 to do where none that moves is near enough
     ladder       for unshifted locomotion: 8 different candidates at even steps from random up to
                  medium
     measurement  100 fresh episodes (seeds 900,000 on), deterministic and stochastic
@@ -35,6 +36,7 @@ SELECTION_SEED, SELECTION_EPISODES = 500_000, 20
 MEASUREMENT_SEED, MEASUREMENT_EPISODES = 900_000, 100
 NOISE_SEED = 7
 LADDER, SHORTLIST, NEAR = 8, 3, 5
+PAID_TO_STAND, STANDING = {"hopper", "walker2d", "ant"}, 1.3  # robots; return per step
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class Candidate:
     path: Path
     updates: int
     deterministic: float
+    length: float = 1000.0
+
+    def moves(self, slug: str) -> bool:
+        """Say whether it earned more than what standing upright is paid."""
+        standing = STANDING if domain(slug).robot in PAID_TO_STAND else -np.inf
+        return self.deterministic / self.length > standing
 
 
 def measure(policy: Policy, slug: str, episodes: int = MEASUREMENT_EPISODES) -> dict[str, Any]:
@@ -77,12 +85,15 @@ def grade_domain(slug: str, candidates: Sequence[Candidate], ladder: bool) -> di
     measured = measure(read_policy(expert.path), slug)
     floor = random["return"]
     third = floor + (measured["stochastic"]["return"] - floor) / 3
-    near = sorted(candidates, key=lambda candidate: abs(candidate.deterministic - third))[:NEAR]
-    medium = min(near, key=lambda candidate: abs(_selected(candidate, slug, NOISE_SEED) - third))
     tiers = {"expert": _entry(expert) | measured}
-    found = _entry(medium) | measure(read_policy(medium.path), slug)
-    if found["stochastic"]["return"] - floor <= 2 * (third - floor):
-        tiers["medium"] = found
+    moving = [candidate for candidate in candidates if candidate.moves(slug)]
+    for pool in filter(None, (moving, candidates)):
+        near = sorted(pool, key=lambda candidate: abs(candidate.deterministic - third))[:NEAR]
+        medium = min(near, key=lambda one: abs(_selected(one, slug, NOISE_SEED) - third))
+        found = _entry(medium) | measure(read_policy(medium.path), slug)
+        if found["stochastic"]["return"] - floor <= 2 * (third - floor):
+            tiers["medium"] = found
+            break
     chosen = choose_ladder(candidates, floor, third, slug) if ladder else []
     rungs = [_entry(candidate) | measure(read_policy(candidate.path), slug) for candidate in chosen]
     rungs.sort(key=lambda entry: entry["stochastic"]["return"])
@@ -152,7 +163,8 @@ def by_domain(runs: Iterable[Path]) -> dict[str, list[Candidate]]:
         for path in sorted((run / "snapshots").glob("*.safetensors")):
             told = read_policy(path).metadata
             if told["train_return"] != "nan":  # the untrained one at step 0
-                candidate = Candidate(path, int(told["updates"]), float(told["return_mean"]))
+                earned, length = float(told["return_mean"]), float(told.get("length", 1000))
+                candidate = Candidate(path, int(told["updates"]), earned, length)
                 found.setdefault(told["domain"], []).append(candidate)
     if not found:
         raise ShiftgymError(f"No snapshots in {', '.join(map(str, runs))}.")

@@ -97,6 +97,28 @@ def test_a_ladder_takes_different_snapshots_and_says_when_there_are_too_few(monk
         grading.choose_ladder(made[:7], 0.0, 7.0, SLUG)
 
 
+def test_a_medium_moves_where_one_that_moves_is_near_enough(monkeypatch):
+    returns = {"stands": 1000.0, "hops": 700.0, "flies": 2500.0, "expert": 3000.0}
+    lengths = {"stands": 1000.0, "hops": 350.0, "flies": 900.0, "expert": 1000.0}
+
+    def measured(path, slug):
+        earned = {"return": returns[str(path)], "episodes": 1}
+        return {"deterministic": earned, "stochastic": earned}
+
+    monkeypatch.setattr(grading, "read_policy", lambda path: path)
+    monkeypatch.setattr(grading, "measure", measured)
+    monkeypatch.setattr(
+        grading, "_selected", lambda candidate, slug, noise: candidate.deterministic
+    )
+
+    def medium(*names):
+        made = [grading.Candidate(Path(n), k, returns[n], lengths[n]) for k, n in enumerate(names)]
+        return grading.grade_domain("hopper-kinematic", made, ladder=False)["tiers"]["medium"]
+
+    assert medium("stands", "hops", "expert")["file"].endswith("hops")
+    assert medium("stands", "flies", "expert")["file"].endswith("stands")
+
+
 def test_the_bar_of_a_shifted_domain_is_a_share_of_its_own_published_maximum():
     assert packaging.bar("hopper-kinematic") == pytest.approx(0.7 * 2842.73)
     assert packaging.bar("ant-friction-x5") == pytest.approx(0.7 * 4545.021)
