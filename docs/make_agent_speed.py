@@ -1,0 +1,105 @@
+"""Write docs/agent_speed.md from recorded figures: python docs/make_agent_speed.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+DATA = HERE / "data"
+PARTS = {
+    "__call__": "other networks",
+    "update_value": "value",
+    "update_critics": "critics",
+    "update_actor": "actor",
+}
+PAGE = """\
+# Speed of the agents
+
+Run-updates per second: updates per second times the runs that train in lockstep. The last columns
+compare with a plain one-run IQL in eager PyTorch, written as public implementations write it
+(`benchmarks/plain_iql.py`), in the same minutes on the same cores: a ratio is the median over
+{rounds} turns. Batches, widths and heads are those of the preset `ours`.
+
+{device}, {threads} threads, load before {load}; {versions}.
+`python benchmarks/agents.py --out docs/data/agent_benchmarks.json`
+([figures](data/agent_benchmarks.json)). Peak memory of all of it: {memory:,.0f} MB.
+"""
+SHARES = """
+## Where the time goes
+
+Shares of an update of 5 runs, from Python's profiler; `choose`, `targets` and so on are the hooks
+of the method. Evaluation runs beside training: {evaluation}.
+
+| method | parts |
+| --- | --- |"""
+TRANSPORT = """
+## Optimal transport
+
+A block of {source:,} source rows against {target:,} target rows of {size} numbers, 100 Sinkhorn
+iterations in POT: {lines} Deviations are computed once per pair and cached.
+`python benchmarks/transport.py --out docs/data/transport_benchmarks.json`
+([figures](data/transport_benchmarks.json)).
+
+## On a GPU
+
+`python benchmarks/gpu.py` measures rates at 1, 5 and 40 runs, compares captured with eager updates,
+and says how long 5 runs of a million updates take. No GPU was at hand to record it.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    found = json.loads((DATA / "agent_benchmarks.json").read_text())
+    rows: list[dict[str, Any]] = found["rows"]
+    versions = found["versions"]
+    told = ", ".join(f"{name} {versions[name]}" for name in ("shiftgym", "torch", "numpy"))
+    sizes = list(dict.fromkeys(row["runs"] for row in rows))
+    at = {(row["method"], row["runs"]): row for row in rows}
+    page = [
+        PAGE.format(
+            rounds=found["rounds"],
+            device=found["device"],
+            threads=found["threads"],
+            load=found["load_before"],
+            versions=told,
+            memory=found["peak_memory_mb"],
+        ),
+        "| method | "
+        + " | ".join(f"{n} run{'s' * (n > 1)}" for n in sizes)
+        + " | 5 runs / plain | of IQL |",
+        "| --- |" + " ---: |" * (len(sizes) + 2),
+    ]
+    base = at["iql", 5]["ratio"]
+    for name in dict.fromkeys(row["method"] for row in rows):
+        rates = " | ".join(f"{at[name, n]['run_updates_per_second']:,.0f}" for n in sizes)
+        ratio = at[name, 5]["ratio"]
+        page.append(f"| `{name}` | {rates} | {ratio:.2f} | {ratio / base:.2f} |")
+    evaluated = {
+        row["runs"]: row["evaluation_steps_per_second"]
+        for row in rows
+        if "evaluation_steps_per_second" in row
+    }
+    counts = ", ".join(map(str, evaluated))
+    speeds = ", ".join(f"{rate:,.0f}" for rate in evaluated.values())
+    evaluations = f"{speeds} steps per second with {counts} runs"
+    page.append(SHARES.format(evaluation=evaluations))
+    for row in rows:
+        if "shares" in row:
+            named = {k: v for k, v in row["shares"].items() if k in PARTS or k.isalpha()}
+            named["other"] += sum(row["shares"].values()) - sum(named.values())
+            parts = [f"{PARTS.get(k, k)} {v:.0%}" for k, v in named.items()]
+            page.append(f"| `{row['method']}` | {', '.join(parts)} |")
+    transport = json.loads((DATA / "transport_benchmarks.json").read_text())
+    lines = [
+        f"{each['seconds']:.1f} s on {each['device']}, peak {each['peak_megabytes']:,.0f} MB."
+        for each in transport["devices"]
+    ]
+    page.append(TRANSPORT.format(lines=" ".join(lines), **transport["rows"]))
+    (HERE / "agent_speed.md").write_text("\n".join(page))
+    print(f"Wrote {HERE / 'agent_speed.md'}")
+
+
+if __name__ == "__main__":
+    main()
