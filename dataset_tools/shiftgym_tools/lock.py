@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from shiftgym.datasets.folders import explained, try_lock
+from shiftgym.datasets.folders import explained, lock_at, release
 from shiftgym.errors import ShiftgymError
 
 PAUSE = 0.3  # seconds between tries
@@ -31,11 +31,7 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     while descriptor is None:
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = try_lock(path, wait=False)
-        if descriptor is not None and not _is_at(descriptor, path):
-            os.close(descriptor)  # its holder finished, and took the file away, just now
-            descriptor = None
-            continue
+            descriptor = lock_at(path, wait=False)
         if descriptor is None:
             if not wait:
                 raise ShiftgymError(
@@ -54,17 +50,7 @@ def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
             os.write(descriptor, text.encode())
         yield
     finally:
-        with suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Say whether an open file is the one a path leads to."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:
-        return False
+        release(descriptor, path)
 
 
 def _holder(path: Path) -> str:

@@ -53,21 +53,35 @@ def try_lock(path: Path, wait: bool) -> int | None:
     return descriptor
 
 
+def lock_at(path: Path, wait: bool) -> int | None:
+    """Lock the file that a path leads to, also when its holder takes the file away just then.
+
+    Returns:
+        As :func:`try_lock`.
+    """
+    while True:
+        descriptor = try_lock(path, wait)
+        if descriptor is None or _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)
+
+
+def release(descriptor: int, path: Path) -> None:
+    """Remove a locked file, and give up its lock."""
+    with suppress(OSError):
+        path.unlink()
+    os.close(descriptor)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a file's lock, and remove the file afterwards; others wait."""
-    descriptor = None
-    while descriptor is None:
-        descriptor = try_lock(path, wait=True)
-        if descriptor is not None and not _is_at(descriptor, path):
-            os.close(descriptor)  # its holder took the file away just now
-            descriptor = None
+    descriptor = lock_at(path, wait=True)
+    assert descriptor is not None
     try:
         yield
     finally:
-        with suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
+        release(descriptor, path)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
