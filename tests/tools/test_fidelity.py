@@ -1,26 +1,19 @@
 """The environments repeat published transitions, and the replay can tell when they do not."""
 
 import json
-import os
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from published_files import FILES, JOINS, published
 
 import shiftgym
 from shiftgym.errors import ShiftgymError
 from shiftgym_tools.fidelity import fidelity, file_domain, read_transitions
 from shiftgym_tools.replay import FIELDS, Transitions, replay
 
-PUBLISHED = os.environ.get("SHIFTGYM_PUBLISHED", "")
-FILES = sorted(Path(PUBLISHED).glob("*.hdf5")) if PUBLISHED else []
-JOINS = {"hopper_morph_medium_expert": [651, 1319, 2319, 3319]}  # every other file has none
 LOCOMOTION = ["hopper", "walker2d", "halfcheetah", "ant"]
-
-published = pytest.mark.skipif(
-    not FILES, reason="set SHIFTGYM_PUBLISHED to a folder of published *.hdf5 files"
-)
 
 
 def record(slug: str, steps: int = 300, width: int = 8, fast: bool = False) -> Transitions:

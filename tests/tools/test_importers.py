@@ -1,13 +1,11 @@
 """Other people's files come in as what they are: rows, episodes and domains are checked."""
 
-import os
-from pathlib import Path
-
 import gymnasium as gym
 import minari
 import numpy as np
 import pytest
 from import_helpers import ends, joined, recorded, rollouts, without, write_flat, write_minari
+from published_files import FILES, JOINS, published
 
 import shiftgym
 from shiftgym.cli import main
@@ -19,15 +17,8 @@ from shiftgym_tools import examining, layouts
 from shiftgym_tools.guessing import guess
 from shiftgym_tools.importers import import_dataset, read_foreign
 
-PUBLISHED = os.environ.get("SHIFTGYM_PUBLISHED", "")
-FILES = sorted(Path(PUBLISHED).glob("*.hdf5")) if PUBLISHED else []
-JOINS = {"hopper_morph_medium_expert": [651, 1319, 2319, 3319]}  # every other file has none
 OTHERS = {"kinematic": "morph", "morph": "kinematic"}
 LOCOMOTION = ["hopper", "walker2d", "halfcheetah", "ant"]
-
-published = pytest.mark.skipif(
-    not FILES, reason="set SHIFTGYM_PUBLISHED to a folder of published *.hdf5 files"
-)
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,13 @@
 """Datasets are verified as what they are; whatever was done to one is told."""
 
 import json
-import os
 import shutil
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from import_helpers import joined, recorded, without, write_flat, write_minari
+from published_files import FILES, published
 
 from shiftgym.cli import main
 from shiftgym.datasets import dataset_name
@@ -17,13 +16,7 @@ from shiftgym.datasets.store import write_dataset
 from shiftgym_tools.importers import import_dataset
 from shiftgym_tools.verify import check, compare
 
-PUBLISHED = os.environ.get("SHIFTGYM_PUBLISHED", "")
-FILES = sorted(Path(PUBLISHED).glob("*.hdf5")) if PUBLISHED else []
 JOINED = "hopper_morph_medium_expert"
-
-published = pytest.mark.skipif(
-    not FILES, reason="set SHIFTGYM_PUBLISHED to a folder of published *.hdf5 files"
-)
 
 
 @pytest.fixture(autouse=True)
@@ -211,8 +204,6 @@ def test_one_bad_set_does_not_hide_another(tmp_path, capsys):
 
 
 def test_a_packaged_set_verifies():
-    name = next(iter(packaged_index()), None)
-    if name is None:
-        pytest.skip("no set is packaged yet")
+    name = next(iter(packaged_index()))
     found = check(name)
     assert found.problems == [] and found.facts["rows"] == 5000
