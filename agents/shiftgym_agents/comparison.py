@@ -28,9 +28,9 @@ from shiftgym.domains import from_kwargs
 from shiftgym.errors import ShiftgymError
 from shiftgym.scores import reference
 from shiftgym_agents.methods import method
+from shiftgym_agents.metrics import LAST
 from shiftgym_agents.protocols import Cell, Protocol, Row, direction_of
 from shiftgym_agents.report import RESAMPLES, Group, interval, lay_out, plain, summary
-from shiftgym_agents.trainer import LAST
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from shiftgym.errors import DomainError, nearest
-from shiftgym_agents.agent import Agent
+
+if TYPE_CHECKING:  # what lists methods needs no torch
+    from shiftgym_agents.agent import Agent
 
 METHODS = {  # name -> (class, what it is in one line)
     "iql": ("shiftgym_agents.iql:IQL", "implicit Q-learning on source and target data"),

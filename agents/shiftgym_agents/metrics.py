@@ -16,6 +16,7 @@ from typing import Any
 
 from shiftgym_agents.artifacts import write_text
 
+LAST = 5  # evaluations that the second reported score averages
 KEYS = ("stage", "update", "run", "source", "target", "seed")
 Row = Mapping[str, Any]
 

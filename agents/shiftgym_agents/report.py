@@ -18,8 +18,7 @@ import numpy as np
 
 from shiftgym.errors import ShiftgymError
 from shiftgym_agents.artifacts import read_json
-from shiftgym_agents.metrics import read_metrics
-from shiftgym_agents.trainer import LAST
+from shiftgym_agents.metrics import LAST, read_metrics
 
 RESAMPLES = 2000
 

@@ -35,12 +35,10 @@ from shiftgym_agents.artifacts import (
 from shiftgym_agents.evaluation import Evaluator, Returns
 from shiftgym_agents.interrupt import StopRequest
 from shiftgym_agents.methods import method
-from shiftgym_agents.metrics import Metrics, Row, written
+from shiftgym_agents.metrics import LAST, Metrics, Row, written
 from shiftgym_agents.pairs import TrainingPair
 from shiftgym_agents.run_config import TrainOptions, describe_run, names_of, require_same
 from shiftgym_agents.running import BLOCK, Running, pick_backend, pick_device
-
-LAST = 5  # evaluations that the second reported score averages
 
 
 class Trainer:
