@@ -20,6 +20,9 @@ SHORT = {
     "anchor_steps": 10_000,
     "classifier_steps": 2_000,
 }
+# A few ten thousand updates do not bear the default of 3: three seeds of target-only IQL, and of
+# OTDF, fell at once on hopper-kinematic/medium after 5,000 (scores 2 to 3), and stood at 1.
+GENTLE = {"temperature": 1.0}
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,13 @@ GRIDS = {
         ),
         methods=HEADLINE,
         updates=30_000,
-        settings=SHORT,
+        settings=SHORT | GENTLE,
     ),
     "cpu-all": Grid(
         pairs=(("walker2d/medium", "walker2d-morph/medium"),),
         methods=tuple(METHODS),
         updates=20_000,
-        settings=SHORT,
+        settings=SHORT | GENTLE,
     ),
     "gpu-five": Grid(
         pairs=from_medium(("hopper", "halfcheetah"), ("kinematic", "morph"), ("medium", "expert")),

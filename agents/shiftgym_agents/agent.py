@@ -73,6 +73,8 @@ class Config:
     """Units in each of the two hidden layers of every network."""
     learning_rate: float = 3e-4
     """Adam's step size."""
+    target_share: float = 1.0
+    """Share of the target's transitions that is trained on: 0.1 of a D4RL set for DROCO's grids."""
 
     @property
     def scaling(self) -> Scaling:
@@ -85,7 +87,12 @@ class Config:
 
 
 C = TypeVar("C", bound=Config)
-STRUCTURE = ("steps", "batch", "width")  # what runs share, as they do everything but numbers
+STRUCTURE = (
+    "steps",
+    "batch",
+    "width",
+    "target_share",
+)  # what runs share, as they do everything but numbers
 
 
 class Agent(ABC, Generic[C]):
@@ -128,7 +135,7 @@ class Agent(ABC, Generic[C]):
         self.device, self.dtype, self.fast = torch.device(device), dtype, fast
         if fast and (self.device.type != "cpu" or dtype != torch.float32):
             raise ValueError("the C++ kernels train float32 on the CPU only")
-        self.data = Data(pairs, device, dtype, self.config.scaling)
+        self.data = Data(pairs, device, dtype, self.config.scaling, self.config.target_share)
         self.obs_size, self.act_size = self.data.obs_size, self.data.act_size
         self.generators = run_generators(seeds)
         rates = [config.learning_rate for config in self.configs]

@@ -155,6 +155,9 @@ def place(found: Protocol, group: Group) -> tuple[tuple[Row, ...], str]:
     rows = [row for row in rows if _same(found, "target", row.target, target)]
     if not rows:
         return (), f"data of another size or origin than {near[0]}"
+    share = found.target_share if target.origin else 1.0
+    if (used := group.config.get("target_share", 1.0)) != share:
+        return (), f"target_share {used} of {target} instead of {share}"
     return tuple(rows), ""
 
 

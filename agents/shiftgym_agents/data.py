@@ -135,10 +135,11 @@ class Data:
         scaling: `states`: none, or standardise observations by mean and standard deviation + 1e-3
             of the pair's merged data or of its target; `rewards`: none, or `returns` for a factor
             1000 / (best - worst return of a whole trajectory) of each dataset.
+        target_share: part of every target that is kept (see `share_of`).
 
     Raises:
         ShiftgymError: a dataset is empty, misshapen, of another robot than the rest, or holds
-            numbers that are not finite; the message names it.
+            numbers that are not finite; the message names it. Or the share is none.
     """
 
     def __init__(
@@ -147,24 +148,32 @@ class Data:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         scaling: Scaling | None = None,
+        target_share: float = 1.0,
     ) -> None:
         scaling = scaling or Scaling()
         self.runs, self.device = len(pairs), torch.device(device)
         self.obs_size, self.act_size = check_pairs(pairs)
         pieces: list[np.ndarray] = []
-        found: dict[tuple[int, ...], tuple[int, int]] = {}  # dataset and scaling -> offset, length
+        found: dict[
+            tuple[float, ...], tuple[int, int]
+        ] = {}  # dataset and scaling -> offset, length
         places: dict[str, list[tuple[int, int]]] = {side: [] for side in SIDES}
         moments: list[tuple[np.ndarray, np.ndarray]] = []
         for pair in pairs:
-            shift, scale = _moments(pair, scaling.states)
+            alone = pair.source is pair.target
+            shares = {"source": target_share if alone else 1.0, "target": target_share}
+            shift, scale = _moments(pair, scaling.states, shares)
             moments.append((shift, scale))
             for side in SIDES:
                 arrays: Arrays = getattr(pair, side)
                 scaled = scaling.states != "none"
                 key = (id(arrays), id(pair.source), id(pair.target)) if scaled else (id(arrays),)
+                key += (shares[side],)
                 if key not in found:
-                    found[key] = (sum(map(len, pieces)), len(arrays["rewards"]))
-                    pieces.append(_pack(arrays, shift, scale, scaling.rewards))
+                    piece = _pack(arrays, shift, scale, scaling.rewards)
+                    piece = piece[share_of(len(piece), shares[side])]
+                    found[key] = (sum(map(len, pieces)), len(piece))
+                    pieces.append(piece)
                 places[side].append(found[key])
         self.rows = torch.from_numpy(np.concatenate(pieces)).to(self.device, dtype)
         self.offset = {s: self._column([o for o, _ in places[s]]) for s in SIDES}
@@ -281,13 +290,32 @@ def _check(arrays: Arrays, name: str) -> tuple[int, int]:
     return arrays["observations"].shape[1], arrays["actions"].shape[1]
 
 
-def _moments(pair: TrainingPair, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def share_of(count: int, share: float) -> np.ndarray | slice:
+    """Choose `share * count` of `count` rows without replacement, in order; the same every time.
+
+    Every seed of every method thus trains on the same rows. (DROCO's released code draws with
+    replacement, anew for each seed.)
+
+    Raises:
+        ShiftgymError: the share is outside (0, 1], or of less than one row.
+    """
+    if not 0 < share <= 1 or round(share * count) < 1:
+        raise ShiftgymError(f"--target-share {share} of {count} rows: give a part of 1 above 0.")
+    if share == 1:
+        return slice(None)
+    return np.sort(np.random.default_rng(0).choice(count, round(share * count), replace=False))
+
+
+def _moments(
+    pair: TrainingPair, kind: str, shares: Mapping[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
     """Give mean and standard deviation + 1e-3 of a pair's observations, or 0 and 1."""
     if kind == "none":
         size = pair.target["observations"].shape[1]
         return np.zeros(size, np.float32), np.ones(size, np.float32)
     sides = SIDES if kind == "merged" else ("target",)
-    seen = np.concatenate([getattr(pair, side)["observations"] for side in sides])
+    each = {side: getattr(pair, side)["observations"] for side in sides}
+    seen = np.concatenate([x[share_of(len(x), shares[side])] for side, x in each.items()])
     return seen.mean(0, dtype=np.float64), seen.std(0, dtype=np.float64) + 1e-3
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from agent_helpers import make_arrays, make_pair
 
 from shiftgym.errors import ShiftgymError
-from shiftgym_agents.data import Data, check_pairs
+from shiftgym_agents.data import Data, Scaling, check_pairs
 
 
 def broken(change: dict[str, Any], side: str = "target") -> Any:
@@ -63,3 +64,44 @@ def test_rewards_without_whole_trajectories_cannot_be_scaled() -> None:
     flat = {"terminated": np.zeros(200, bool), "truncated": np.zeros(200, bool)}
     with pytest.raises(ShiftgymError, match="--normalize-reward none"):
         IQL(IQLConfig(normalize_reward="returns"), [broken(flat)], [0])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 1.0])
+@pytest.mark.parametrize("states", ["none", "merged", "target"])
+def test_a_share_of_the_target_is_drawn_once_and_without_replacement(
+    share: float, states: str
+) -> None:
+    pair = make_pair()
+    data = Data([pair, pair], scaling=Scaling(states=states), target_share=share)
+    count = round(share * 200)
+    assert data.sizes == {"source": [400, 400], "target": [count, count]}
+    kept = data.rows_of("target", 0)[:, :11].numpy() * data.scale[0] + data.shift[0]
+    differ = np.abs(kept[:, None] - pair.target["observations"]).max(2)
+    places = differ.argmin(1)
+    np.testing.assert_allclose(differ.min(1), 0, atol=1e-5)
+    assert (np.diff(places) > 0).all()  # every row once, in the data's order
+    assert torch.equal(data.rows_of("target", 0), data.rows_of("target", 1))
+    again = Data([pair], scaling=Scaling(states=states), target_share=share)
+    assert torch.equal(again.rows_of("target", 0), data.rows_of("target", 0))
+    if states == "target":
+        np.testing.assert_allclose(data.rows_of("target", 0)[:, :11].mean(0), 0, atol=1e-5)
+
+
+def test_returns_that_scale_rewards_are_of_the_whole_target() -> None:
+    pair, scaling = make_pair(), Scaling(rewards="returns")
+    whole, part = Data([pair], scaling=scaling), Data([pair], scaling=scaling, target_share=0.5)
+    rewards = {tuple(row[:11].tolist()): float(row[-2]) for row in whole.rows_of("target", 0)}
+    for row in part.rows_of("target", 0):
+        assert rewards[tuple(row[:11].tolist())] == float(row[-2])
+
+
+def test_a_target_without_a_source_is_shared_too() -> None:
+    pair = make_pair()
+    alone = dataclasses.replace(pair, source=pair.target)
+    assert Data([alone], target_share=0.1).sizes == {"source": [20], "target": [20]}
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.5, float("nan"), 0.001])
+def test_an_impossible_share_is_an_error(share: float) -> None:
+    with pytest.raises(ShiftgymError, match="--target-share"):
+        Data([make_pair()], target_share=share)

@@ -230,3 +230,23 @@ def test_report_prints_ours_beside_the_published(
     assert main([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["protocol"] == "otdf-morph" and len(found["not_of_this_protocol"]) == 1
+
+
+def test_an_imported_target_counts_with_the_published_share_of_it(tmp_path: Path) -> None:
+    outs = [
+        fabricate(
+            tmp_path / f"{origin}-{share}",
+            "droco",
+            ("ant-kinematic/expert-1m", f"ant/expert-{origin}"),
+            [[2000.0]],
+            target_share=share,
+        )
+        for origin in ("d4rl", "100k")
+        for share in (0.1, 1.0)
+    ]
+    made, _ = compared("droco-kinematic", *outs)
+    assert [entry.outs for entry in made.entries] == [(outs[3],), (outs[0],)]
+    assert [reason for _, reason in made.others] == [
+        "target_share 1.0 of ant/expert-d4rl instead of 0.1",
+        "target_share 0.1 of ant/expert-100k instead of 1.0",
+    ]

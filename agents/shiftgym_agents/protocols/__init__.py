@@ -77,6 +77,7 @@ class Protocol:
         source: where the numbers come from.
         remarks: what is inferred or chosen here, and what is known to be inconsistent.
         origins: whose imported data count as the experiment's own, by side: the published files.
+        target_share: the part of an imported target that it trains on.
         seeds: runs per pair.
         steps: gradient updates per run.
         columns: the methods by our names, in the paper's order; some may not be in the package.
@@ -95,6 +96,7 @@ class Protocol:
     columns: Mapping[str, Column]
     rows: tuple[Row, ...]
     totals: Mapping[str, float]
+    target_share: float = 1.0
 
     @property
     def methods(self) -> tuple[str, ...]:
