@@ -37,12 +37,13 @@ import tyro
 from grids import GRIDS, SHORT, Grid
 
 from agents import device_name
+from shiftgym.datasets.flat import episode_returns
 from shiftgym.datasets.load import find, load
 from shiftgym.datasets.packaged import packaged_index
 from shiftgym.datasets.store import dataset_path
 from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym.scores import MEASURED, reference
-from shiftgym_agents.artifacts import read_json, write_json, write_text
+from shiftgym_agents.artifacts import hash_arrays, read_json, write_json, write_text
 from shiftgym_agents.methods import method
 from shiftgym_agents.metrics import read_metrics
 from shiftgym_agents.pairs import ArrayPair, target_only
@@ -270,9 +271,10 @@ def about_grid(options: Options, grid: Grid) -> dict[str, Any]:
 
 def target_facts(target: str) -> dict[str, Any]:
     """Tell of a target set what results are compared with: its own mean return and score."""
-    entry, scores = packaged_index()[find(target).short], reference(find(target).domain)
-    facts = {"return_mean": entry["return"], "score": round(scores.score(entry["return"]), 2)}
-    facts |= {"episodes": entry["episodes"], "sha256": entry["sha256"]}
+    returns, scores = episode_returns(arrays(target)), reference(find(target).domain)
+    mean = round(float(returns.mean()), 4)
+    facts = {"return_mean": mean, "score": round(scores.score(mean), 2), "episodes": len(returns)}
+    facts |= {"sha256": hash_arrays(arrays(target))}
     return facts | {"random": scores.random, "expert": scores.expert}
 
 

@@ -76,6 +76,12 @@ GRIDS = {
         updates=20_000,
         settings=SHORT | GENTLE,
     ),
+    "cpu-reverse": Grid(  # whose runs docs/make_robustness.py perturbs
+        pairs=(("hopper-kinematic/medium-200k", "hopper/medium-20k"),),
+        methods=("iql", "igdf", "otdf", "droco"),
+        updates=20_000,
+        settings=SHORT | GENTLE,
+    ),
     "gpu-five": Grid(
         pairs=from_medium(("hopper", "halfcheetah"), ("kinematic", "morph"), ("medium", "expert")),
         methods=HEADLINE,

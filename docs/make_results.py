@@ -3,6 +3,7 @@
 data/grids/<grid>.csv     a row per run and evaluation, as benchmarks/grid.py writes it:
 method, source, target, seed, updates, return_mean, score, reference
 data/grids/<grid>.json    what was trained, how and where, and what the target sets score
+data/grids/<grid>.txt     what it shows and what it does not, in words
 results.md  results/<grid>.png
 """
 
@@ -25,7 +26,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 HERE = Path(__file__).parent
-ORDER = ("cpu-five", "cpu-all", "gpu-five", "gpu-all")  # others follow
+ORDER = ("cpu-five", "cpu-all", "cpu-reverse", "gpu-five", "gpu-all")  # others follow
 INTRODUCTION = """\
 # Results
 
@@ -46,11 +47,12 @@ No grid is recorded yet: `python benchmarks/grid.py --list` shows those there ar
 
 @dataclass(frozen=True)
 class Recorded:
-    """Hold a grid: its facts, and `(updates (T,), scores (seeds, T))` by target and method."""
+    """Hold a grid: facts, `(updates (T,), scores (seeds, T))` by target and method, words."""
 
     name: str
     about: Mapping[str, Any]
     found: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
+    reading: str
 
     @property
     def methods(self) -> list[str]:
@@ -85,7 +87,9 @@ def read(folder: Path, name: str) -> Recorded:
         target: {method: tabulate(rows) for method, rows in by.items()}
         for target, by in cells.items()
     }
-    return Recorded(name, json.loads((folder / f"{name}.json").read_text()), found)
+    words = folder / f"{name}.txt"
+    reading = words.read_text().strip() if words.exists() else ""
+    return Recorded(name, json.loads((folder / f"{name}.json").read_text()), found, reading)
 
 
 def tabulate(rows: list[dict[str, str]]) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +111,7 @@ def section(recorded: Recorded) -> str:
     lines += table(recorded)
     lines += ["", f"![learning curves](results/{name}.png)", ""]
     lines += [
-        "| method | pre-training set for this grid | run-updates per second |",
+        "| method | set for this grid | run-updates per second |",
         "| --- | --- | ---: |",
     ]
     for method in recorded.methods:
@@ -116,6 +120,7 @@ def section(recorded: Recorded) -> str:
         words = ", ".join(f"`{key}` {n:,}" for key, n in short.items()) or "-"
         rates = ", ".join(f"{job['robot']} {job['run_updates_per_second']:,.0f}" for job in own)
         lines.append(f"| `{method}` | {words} | {rates} |")
+    lines += ["", recorded.reading] if recorded.reading else []
     files = ", ".join(f"[{name}.{kind}](data/grids/{name}.{kind})" for kind in ("csv", "json"))
     return "\n".join([*lines, "", f"Data: {files}.", ""])
 
