@@ -300,7 +300,3 @@ def train(config: Annotated[BehaviourConfig, tyro.conf.arg(name="")]) -> None:
     Example: shiftgym policies train --robot hopper --out runs/behaviours/hopper
     """
     train_behaviours(config)
-
-
-if __name__ == "__main__":
-    tyro.cli(train)

@@ -343,7 +343,3 @@ def train(config: Annotated[HandConfig, tyro.conf.arg(name="")]) -> None:
     Example: shiftgym policies train-hands --robot door --expert door.npz --out runs/hands/door
     """
     train_hands(config)
-
-
-if __name__ == "__main__":
-    tyro.cli(train)
