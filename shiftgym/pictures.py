@@ -146,7 +146,7 @@ class Film:
         films = [self.frames(of) for of in domains]
         total = -(-self.steps // self.every)
         frames = []
-        for moment in tqdm(zip(*films, strict=True), total=total, unit="frame"):
+        for moment in tqdm(zip(*films, strict=True), total=total, unit="frame", disable=None):
             captioned = [caption(f, of.slug) for f, of in zip(moment, domains, strict=True)]
             frames.append(np.concatenate(captioned, axis=1))
         _write_video(path, frames, TASKS[domains[0].robot].fps / self.every)

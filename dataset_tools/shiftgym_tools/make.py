@@ -177,7 +177,7 @@ def _make(
             print(f"{behaviour.policy} stands in for {behaviour.stands_for}: below its bar.")
     with StopRequest() as stop, tqdm(
         total=job.name.size, initial=collector.done, unit=" steps", unit_scale=True,
-        desc=str(job.name), mininterval=0.2,
+        desc=str(job.name), mininterval=0.2, disable=None,
     ) as bar:  # fmt: skip
         whole = collector.run(bar.update, lambda: stop.requested)
     if not whole:

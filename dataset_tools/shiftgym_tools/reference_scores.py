@@ -61,7 +61,7 @@ def measure(
     wanted = _wanted(robot, domains)
     known = read_measured(path)
     todo = [slug for slug in wanted if again or slug not in known]
-    for slug in tqdm(todo, unit="domain", disable=not todo):
+    for slug in tqdm(todo, unit="domain", disable=None):
         found = random_entry(slug)
         write_measured(path, read_measured(path) | {slug: found})  # others may measure too
     known = {slug: with_expert(slug, entry) for slug, entry in read_measured(path).items()}

@@ -91,7 +91,7 @@ def verify(
         raise DomainError("Name at least one dataset: shiftgym data verify hopper/medium")
     found = []
     for name in names:
-        with tqdm(unit="row", unit_scale=True, desc=name[-40:], leave=False) as bar:
+        with tqdm(unit="row", unit_scale=True, desc=name[-40:], leave=False, disable=None) as bar:
             found.append(check(name, domain, all_rows=all_rows, progress=bar.update))
     compare(found)
     if json_:
