@@ -50,18 +50,22 @@ def targets(agent: DROCO, batch: Batch, noise: dict[str, torch.Tensor]) -> torch
 
 @pytest.mark.parametrize("minimum", ["value", "coordinate"])
 @pytest.mark.parametrize("sample", ["std", "mean", "mean_plus_variance"])
-@pytest.mark.parametrize("clamp", [True, False])
-def test_robust_targets_are_those_found_row_by_row(minimum: str, sample: str, clamp: bool) -> None:
-    agent = prepared(minimum=minimum, sample=sample, clamp=clamp, beta=0.7)
+@pytest.mark.parametrize(("clamp", "cut"), [(True, True), (True, False), (False, True)])
+def test_robust_targets_are_those_found_row_by_row(
+    minimum: str, sample: str, clamp: bool, cut: bool
+) -> None:
+    agent = prepared(minimum=minimum, sample=sample, clamp=clamp, cut_states=cut, beta=0.7)
     batch, noise = draw(agent)
     y = targets(agent, batch, noise)
-    ensemble, seen = agent.ensemble, set()
+    ensemble, seen, beyond = agent.ensemble, set(), 0
 
     def value(run: int, state: torch.Tensor) -> float:
         layers = unpack(agent.value.rows[run], agent.value.sizes)
         return float(mlp(state.view(1, 1, -1), layers).detach())
 
+    known = [make_pair(run).target["next_observations"] for run in range(2)]
     for run, row in itertools.product(range(2), range(2 * BATCH)):
+        low, high = torch.tensor(known[run].min(0)), torch.tensor(known[run].max(0))
         state, after = batch.obs[run, row], batch.next_obs[run, row]
         there = value(run, after)
         if row < BATCH:
@@ -77,6 +81,10 @@ def test_robust_targets_are_those_found_row_by_row(minimum: str, sample: str, cl
                 if sample == "std":
                     moved["std"] = variance.sqrt() * noise["dynamics"][run, member, row]
                 states.append(state + mean + moved[sample])
+                if cut:
+                    kept = torch.clamp(states[-1], low, high)
+                    beyond += int((kept != states[-1]).sum())
+                    states[-1] = kept
             if minimum == "value":
                 worst = min(value(run, s) for s in states)
             else:
@@ -87,6 +95,7 @@ def test_robust_targets_are_those_found_row_by_row(minimum: str, sample: str, cl
         expected = batch.reward[run, row] + GAMMA * (1 - batch.terminated[run, row]) * there
         assert float(y[run, row]) == pytest.approx(float(expected), rel=1e-9)
     assert minimum == "coordinate" or seen == {True, False}
+    assert (beyond > 0) is cut
 
 
 @pytest.mark.parametrize("delta", [float("inf"), 1e9, 100.0])
@@ -108,7 +117,7 @@ def test_beta_zero_is_iql(delta: float) -> None:
 
 
 def test_members_that_know_the_source_leave_iql() -> None:
-    agent = prepared(sample="mean", beta=1.0, huber=float("inf"), spread=0.0)
+    agent = prepared(sample="mean", cut_states=False, beta=1.0, huber=float("inf"), spread=0.0)
     step = torch.linspace(-0.2, 0.2, OBS, dtype=torch.float64)
     with torch.no_grad():
         net = agent.ensemble.net
@@ -275,5 +284,6 @@ def test_presets_say_where_paper_and_release_differ() -> None:
         "mean_plus_variance",
         True,
     )
+    assert DROCOConfig().cut_states and not paper.cut_states and not official.cut_states
     assert (official.penalty_value, official.model_hold_out) == ("old", 0.0)
     assert {p.members for p in DROCO.presets.values()} == {7}
