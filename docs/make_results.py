@@ -131,11 +131,11 @@ def told(about: Mapping[str, Any]) -> str:
     found = dict.fromkeys(name for job in jobs for name in job["datasets"])
     sources = ", ".join(name for name in found if name not in about["targets"])
     machines = dict.fromkeys(machine(job["hardware"]) for job in jobs)
-    versions = dict.fromkeys(
-        f"shiftgym {v['shiftgym']} ({v['git'][:10]}{v['git'][40:]}), mujoco {v['mujoco']}, "
-        f"torch {v['torch']}"
-        for v in (job["versions"] for job in jobs)
-    )
+    versions: dict[str, dict[str, None]] = {}
+    for made in (job["versions"] for job in jobs):
+        known = f"shiftgym {made['shiftgym']}, mujoco {made['mujoco']}, torch {made['torch']}"
+        versions.setdefault(known, {})[made["git"][:8] + made["git"][40:]] = None
+    told_versions = [f"{known} (git {', '.join(of)})" for known, of in versions.items()]
     dates = sorted({job["hardware"]["date"] for job in jobs})
     when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
     hours = sum(job["seconds"] for job in jobs) / 3600
@@ -144,7 +144,7 @@ def told(about: Mapping[str, Any]) -> str:
         f"`python {about['command']}`: {about['updates']:,} updates, {about['seeds']} seeds, "
         f"{about['episodes']} episodes per evaluation; source data: {sources or 'none used'}. "
         f"{when}, {' and '.join(machines)}, load up to {busy:.1f}, {hours:.1f} hours; "
-        f"{'; '.join(versions)}."
+        f"{'; '.join(told_versions)}."
     )
 
 

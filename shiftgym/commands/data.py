@@ -120,7 +120,7 @@ def _get(name: DatasetName, storage: Any, root: Path | None) -> str:
     if storage is None:
         folder, new = install(name, root)
         return f"{name}: {'installed' if new else 'there already'} in {folder}"
-    with tqdm(unit="B", unit_scale=True, desc=str(name), disable=None) as bar:
+    with tqdm(unit="B", unit_scale=True, desc=str(name)) as bar:
 
         def progress(here: int, total: int) -> None:
             bar.total = total

@@ -223,7 +223,7 @@ def expert_file(tmp_path_factory):
 
 
 def trainer_process(out, *extra):
-    return training_helpers.trainer_process("shiftgym_tools.hands", [*TINY, *extra], out)
+    return training_helpers.trainer_process("train-hands", [*TINY, *extra], out)
 
 
 def timeless_curves(out):

@@ -204,7 +204,7 @@ TINY = """
 
 
 def trainer_process(out, *extra):
-    return training_helpers.trainer_process("shiftgym_tools.behaviours", [*TINY, *extra], out)
+    return training_helpers.trainer_process("train", [*TINY, *extra], out)
 
 
 def timeless_curves(out):

@@ -9,8 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def trainer_process(module, options, out):
-    command = [sys.executable, "-m", module, *options, "--out", str(out)]
+def trainer_process(name, options, out):
+    """Start `shiftgym policies NAME` (train or train-hands)."""
+    command = [sys.executable, "-m", "shiftgym.cli", "policies", name, *options, "--out", str(out)]
     paths = (ROOT, ROOT / "agents", ROOT / "dataset_tools")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
     return subprocess.Popen(
