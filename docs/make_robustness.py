@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from shiftgym_agents.perturb import ATTACK, CLEAN, Level
+from shiftgym_agents.report import interval
 from shiftgym_agents.robustness_pictures import draw
 from shiftgym_agents.robustness_report import Curve
 
@@ -140,16 +141,9 @@ def table(curves: Sequence[Curve], key: str) -> str:
     lines.append("| --- | --- |" + " ---: |" * len(curves))
     for k, level in enumerate(curves[0].levels):
         if key == "score" or level.suite != CLEAN:
-            cells = [cell(curve.summary[k][key]) for curve in curves]
+            cells = [interval(curve.summary[k][key] or {"mean": None}) for curve in curves]
             lines.append(f"| {level.suite} | {level_name(level)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def cell(about: dict[str, float] | None) -> str:
-    """Write a mean with its interval."""
-    if about is None:
-        return "-"
-    return f"{about['mean']:.1f} [{about['low']:.1f}, {about['high']:.1f}]"
 
 
 def level_name(level: Level) -> str:

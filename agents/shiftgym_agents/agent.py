@@ -87,12 +87,8 @@ class Config:
 
 
 C = TypeVar("C", bound=Config)
-STRUCTURE = (
-    "steps",
-    "batch",
-    "width",
-    "target_share",
-)  # what runs share, as they do everything but numbers
+# What runs share, as they do everything but numbers:
+STRUCTURE = ("steps", "batch", "width", "target_share")
 
 
 class Agent(ABC, Generic[C]):

@@ -154,24 +154,21 @@ class Data:
         self.runs, self.device = len(pairs), torch.device(device)
         self.obs_size, self.act_size = check_pairs(pairs)
         pieces: list[np.ndarray] = []
-        found: dict[
-            tuple[float, ...], tuple[int, int]
-        ] = {}  # dataset and scaling -> offset, length
+        found: dict[tuple[float, ...], tuple[int, int]] = {}  # dataset, scaling -> offset, length
         places: dict[str, list[tuple[int, int]]] = {side: [] for side in SIDES}
         moments: list[tuple[np.ndarray, np.ndarray]] = []
         for pair in pairs:
-            alone = pair.source is pair.target
-            shares = {"source": target_share if alone else 1.0, "target": target_share}
-            shift, scale = _moments(pair, scaling.states, shares)
+            rest = share_of(len(pair.target["rewards"]), target_share)
+            kept = {"source": rest if pair.source is pair.target else slice(None), "target": rest}
+            shift, scale = _moments(pair, scaling.states, kept)
             moments.append((shift, scale))
             for side in SIDES:
                 arrays: Arrays = getattr(pair, side)
                 scaled = scaling.states != "none"
                 key = (id(arrays), id(pair.source), id(pair.target)) if scaled else (id(arrays),)
-                key += (shares[side],)
+                key += (target_share if arrays is pair.target else 1.0,)
                 if key not in found:
-                    piece = _pack(arrays, shift, scale, scaling.rewards)
-                    piece = piece[share_of(len(piece), shares[side])]
+                    piece = _pack(arrays, shift, scale, scaling.rewards)[kept[side]]
                     found[key] = (sum(map(len, pieces)), len(piece))
                     pieces.append(piece)
                 places[side].append(found[key])
@@ -307,15 +304,14 @@ def share_of(count: int, share: float) -> np.ndarray | slice:
 
 
 def _moments(
-    pair: TrainingPair, kind: str, shares: Mapping[str, float]
+    pair: TrainingPair, kind: str, kept: Mapping[str, np.ndarray | slice]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give mean and standard deviation + 1e-3 of a pair's observations, or 0 and 1."""
     if kind == "none":
         size = pair.target["observations"].shape[1]
         return np.zeros(size, np.float32), np.ones(size, np.float32)
     sides = SIDES if kind == "merged" else ("target",)
-    each = {side: getattr(pair, side)["observations"] for side in sides}
-    seen = np.concatenate([x[share_of(len(x), shares[side])] for side, x in each.items()])
+    seen = np.concatenate([getattr(pair, side)["observations"][kept[side]] for side in sides])
     return seen.mean(0, dtype=np.float64), seen.std(0, dtype=np.float64) + 1e-3
 
 

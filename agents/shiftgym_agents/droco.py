@@ -152,11 +152,8 @@ class DROCO(IQL[DROCOConfig]):
 
     def _bounds(self) -> tuple[Tensor, Tensor]:
         """Give the least and the greatest next states of each run's target, `(R, 1, 1, O)` each."""
-        part = slice(self.obs_size + self.act_size, 2 * self.obs_size + self.act_size)
-        states = [self.data.rows_of("target", run)[:, part] for run in range(self.runs)]
-        low = torch.stack([own.amin(0) for own in states])[:, None, None]
-        high = torch.stack([own.amax(0) for own in states])[:, None, None]
-        return low, high
+        states = torch.cat([batch.next_obs for _, batch in self.data.sweep("target")], 1)[:, None]
+        return states.amin(2, keepdim=True), states.amax(2, keepdim=True)
 
     def critic_errors(self, error: Tensor, batch: Batch) -> Tensor:
         """Take Huber's loss of source rows, half the square of target rows, both twice."""
