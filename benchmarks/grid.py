@@ -38,6 +38,7 @@ from grids import GRIDS, SHORT, Grid
 
 from agents import device_name
 from shiftgym.datasets.flat import episode_returns
+from shiftgym.datasets.folders import locked
 from shiftgym.datasets.load import find, load
 from shiftgym.datasets.packaged import packaged_index
 from shiftgym.datasets.store import dataset_path
@@ -248,18 +249,19 @@ def recorded(options: Options) -> dict[tuple[str, str], tuple[dict[str, Any], li
 
 def write_records(options: Options, jobs: list[Job]) -> list[Job]:
     """Write the CSV of the finished jobs and the JSON that explains it; return the other jobs."""
-    known = recorded(options)
-    known |= {job.key: (job_facts(job), [*rows_of(job)]) for job in jobs if job.finished}
-    done = [known[job.key] for job in jobs if job.key in known]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for _, rows in done:
-        writer.writerows(rows)
     options.records.parent.mkdir(parents=True, exist_ok=True)
-    write_text(options.records, text.getvalue())
-    about = about_grid(options, jobs[0].grid) | {"jobs": [facts for facts, _ in done]}
-    write_json(options.records.with_suffix(".json"), about)
+    with locked(options.records.with_suffix(".lock")):  # halves of a grid may run side by side
+        known = recorded(options)
+        known |= {job.key: (job_facts(job), [*rows_of(job)]) for job in jobs if job.finished}
+        done = [known[job.key] for job in jobs if job.key in known]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for _, rows in done:
+            writer.writerows(rows)
+        write_text(options.records, text.getvalue())
+        about = about_grid(options, jobs[0].grid) | {"jobs": [facts for facts, _ in done]}
+        write_json(options.records.with_suffix(".json"), about)
     return [job for job in jobs if job.key not in known]
 
 
