@@ -42,6 +42,7 @@ from shiftgym.datasets.folders import locked
 from shiftgym.datasets.load import find, load
 from shiftgym.datasets.packaged import packaged_index
 from shiftgym.datasets.store import dataset_path
+from shiftgym.domains import episode_steps
 from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym.scores import MEASURED, reference
 from shiftgym_agents.artifacts import hash_arrays, read_json, write_json, write_text
@@ -273,10 +274,11 @@ def about_grid(options: Options, grid: Grid) -> dict[str, Any]:
 
 def target_facts(target: str) -> dict[str, Any]:
     """Tell of a target set what results are compared with: its own mean return and score."""
-    returns, scores = episode_returns(arrays(target)), reference(find(target).domain)
-    mean = round(float(returns.mean()), 4)
-    facts = {"return_mean": mean, "score": round(scores.score(mean), 2), "episodes": len(returns)}
-    facts |= {"sha256": hash_arrays(arrays(target))}
+    where, flat = find(target).domain, arrays(target)
+    whole, scores = episode_returns(flat, episode_steps(where.robot)), reference(where)
+    mean = float(whole.mean())
+    facts = {"return_mean": round(mean, 4), "score": round(scores.score(mean), 2)}
+    facts |= {"whole_episodes": len(whole), "sha256": hash_arrays(flat)}
     return facts | {"random": scores.random, "expert": scores.expert}
 
 

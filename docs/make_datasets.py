@@ -16,7 +16,7 @@ import matplotlib
 import numpy as np
 
 from shiftgym.datasets import dataset_name
-from shiftgym.datasets.flat import Flat, concatenate, episode_bounds
+from shiftgym.datasets.flat import Flat, concatenate, episode_returns
 from shiftgym.datasets.names import HANDS, DatasetName
 from shiftgym.datasets.packaged import load_packaged, packaged_index
 from shiftgym.datasets.tiers import available
@@ -161,7 +161,8 @@ def draw_returns(sets: dict[str, dict[str, Flat]]) -> Any:
         len(sets), 2, figsize=(9, 0.6 + 1.75 * len(sets)), squeeze=False, layout="constrained"
     )
     for (slug, qualities), (left, right) in zip(sets.items(), axes, strict=True):
-        returns = {q: whole_returns(slug, flat) for q, flat in qualities.items()}
+        limit = episode_steps(domain(slug).robot)
+        returns = {q: episode_returns(flat, limit) for q, flat in qualities.items()}
         marks = []
         if has_reference(slug):
             marks = [reference(slug).random, reference(slug).expert]
@@ -188,17 +189,6 @@ def draw_returns(sets: dict[str, dict[str, Flat]]) -> Any:
     axes[-1][0].set_xlabel("return of an episode", fontsize=8)
     axes[-1][1].set_xlabel("reward of a step", fontsize=8)
     return figure
-
-
-def whole_returns(slug: str, flat: Flat) -> np.ndarray:
-    """Give the returns of the episodes that were not cut."""
-    bounds, limit = episode_bounds(flat), episode_steps(domain(slug).robot)
-    found = [
-        flat["rewards"][start:end].sum(dtype=np.float64)
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True)
-        if flat["terminated"][end - 1] or end - start == limit
-    ]
-    return np.array(found)
 
 
 def draw_coverage(pairs: list[tuple[str, str, Flat, Flat]]) -> Any:
@@ -241,13 +231,12 @@ def components(first: np.ndarray, second: np.ndarray) -> tuple[list[np.ndarray],
 
 def _row(name: DatasetName) -> str:
     entry = packaged_index()[name.short]
-    flat, told = load_packaged(name), entry["about"]
-    returns = whole_returns(name.domain.slug, flat)
-    mean = f"{returns.mean():,.0f}" if len(returns) else "no whole episode"
-    scored = len(returns) and has_reference(name.domain)
-    score = f"{reference(name.domain).score(returns.mean()):.1f}" if scored else ""
+    told, mean = entry["about"], entry["return"]
+    shown = "no whole episode" if mean is None else f"{mean:,.0f}"
+    scored = mean is not None and has_reference(name.domain)
+    score = f"{reference(name.domain).score(mean):.1f}" if scored else ""
     acted = " and ".join(f"`{policy}`" for policy in told["policies"])
-    cells = [f"`{name}`", f"{entry['episodes']:,}", mean, score, acted, f"`{told['command']}`"]
+    cells = [f"`{name}`", f"{entry['episodes']:,}", shown, score, acted, f"`{told['command']}`"]
     return f"| {' | '.join(cells)} |"
 
 

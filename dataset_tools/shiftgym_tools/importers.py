@@ -18,10 +18,10 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from shiftgym.datasets.flat import Flat, concatenate
+from shiftgym.datasets.flat import Flat, concatenate, episode_returns, mean_return
 from shiftgym.datasets.names import DatasetName
 from shiftgym.datasets.store import sha256, write_dataset
-from shiftgym.domains import Domain
+from shiftgym.domains import Domain, episode_steps
 from shiftgym.errors import ShiftgymError
 from shiftgym_tools.episodes import JOINS
 from shiftgym_tools.examining import Examination, Progress, examine
@@ -185,9 +185,11 @@ def _report(seen: Examination, mend_rewards: bool) -> ImportReport:
 
 def _mended_return(seen: Examination) -> dict[str, Any]:
     """Give the mean return with the rewards turned round."""
-    total = sum(float(flat["rewards"].astype(np.float64).sum()) for flat in chunks(seen, True))
-    mean = total / max(1, len(seen.episodes.lengths))
-    scored = score(seen.domain, mean)
+    keys, limit = ("rewards", "terminated", "truncated"), seen.episodes.limit
+    parts = [{key: flat[key] for key in keys} for flat in chunks(seen, True)]
+    flat = {key: np.concatenate([part[key] for part in parts]) for key in keys}
+    mean = mean_return(episode_returns(flat, limit or episode_steps(seen.domain.robot)))
+    scored = None if mean is None else score(seen.domain, mean)
     table, value = scored if scored is not None else (None, None)
     return {"mean_return": mean, "score": value, "score_reference": table}
 

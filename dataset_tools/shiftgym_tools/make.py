@@ -13,21 +13,20 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import tyro
 from tqdm import tqdm
 
-from shiftgym.datasets.flat import Flat, ends, spaces
+from shiftgym.datasets.flat import spaces
 from shiftgym.datasets.folders import explained, require_room, write_file
 from shiftgym.datasets.metadata import read_metadata
 from shiftgym.datasets.names import DatasetName, dataset_name, read_size, split_name
 from shiftgym.datasets.store import dataset_path, write_dataset
-from shiftgym.domains import Domain, episode_steps, load_domains
+from shiftgym.domains import Domain, load_domains
 from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym.scores import has_reference, normalized_score
 from shiftgym_agents.artifacts import provenance
@@ -88,34 +87,6 @@ class Job:
         return told | {"domain": self.name.domain.kwargs()} | self.facts()
 
 
-@dataclass
-class Tally:
-    """Watch rows go by, and sum up the returns of whole episodes (not cut at a share's end)."""
-
-    limit: int
-    returns: list[float] = field(default_factory=list)
-    episodes: int = 0
-    _begun: tuple[float, int] = (0.0, 0)
-
-    def watch(self, chunks: Iterable[Flat]) -> Iterator[Flat]:
-        """Pass chunks on."""
-        for chunk in chunks:
-            start = 0
-            for end in (np.flatnonzero(ends(chunk)) + 1).tolist():
-                self._begun = self._with(chunk, start, end)
-                earned, length = self._begun
-                if chunk["terminated"][end - 1] or length == self.limit:
-                    self.returns.append(earned)
-                self.episodes += 1
-                self._begun, start = (0.0, 0), end
-            self._begun = self._with(chunk, start, len(chunk["rewards"]))
-            yield chunk
-
-    def _with(self, chunk: Flat, start: int, end: int) -> tuple[float, int]:
-        earned = float(chunk["rewards"][start:end].sum(dtype=np.float64))
-        return self._begun[0] + earned, self._begun[1] + end - start
-
-
 def make(
     name: Annotated[str, tyro.conf.Positional],
     size: str | None = None,
@@ -157,13 +128,12 @@ def make(
             print(f"{wanted} is made already, from the same policies and seed: {target}")
         else:
             started = time.perf_counter()
-            report(job, *_make(job, target, root, replace, threads), started)
+            _make(job, target, root, replace, threads)
+            report(job, target, started)
     print(next_step(wanted))
 
 
-def _make(
-    job: Job, target: Path, root: Path | None, replace: bool, threads: int
-) -> tuple[Path, Tally]:
+def _make(job: Job, target: Path, root: Path | None, replace: bool, threads: int) -> None:
     """Collect what is missing, and write the dataset."""
     work = work_folder(job, target)
     space, actions = spaces(job.name.domain)
@@ -185,12 +155,10 @@ def _make(
             f"stopped at {collector.done:,} of {job.name.size:,} transitions, which are kept; "
             "run the same command again to go on."
         )
-    tally = Tally(episode_steps(job.name.domain.robot))
-    chunks, seeds = tally.watch(collector.chunks()), collector.seeds()
+    chunks, seeds = collector.chunks(), collector.seeds()
     write_dataset(chunks, job.name, job.about(), root, replace=replace, episode_seeds=seeds)
     collector.close()
     shutil.rmtree(work)
-    return target, tally
 
 
 def plan_job(
@@ -268,25 +236,23 @@ def refuse_another(job: Job, target: Path) -> None:
         )
 
 
-def report(job: Job, path: Path, tally: Tally, started: float) -> None:
+def report(job: Job, path: Path, started: float) -> None:
     """Say what was made."""
-    name, seconds = job.name, time.perf_counter() - started
+    name, seconds, told = job.name, time.perf_counter() - started, read_metadata(path)
     size = sum(file.stat().st_size for file in (path / "data").iterdir()) / 1e6
     print(
-        f"{name}: {name.size:,} transitions, {tally.episodes:,} episodes, {size:.1f} MB in "
+        f"{name}: {name.size:,} transitions, {told['total_episodes']:,} episodes, {size:.1f} MB in "
         f"{seconds:.1f} s"
     )
     for b in job.behaviours:
         note = f", standing in for {b.stands_for}" if b.stands_for else ""
         sha = f", SHA-256 {b.sha256[:12]}" if b.sha256 else ""
         print(f"  behaviour {b.policy}: {b.transitions:,} transitions{sha}{note}")
-    if tally.returns:
-        mean = float(np.mean(tally.returns))
+    if (mean := told["shiftgym"]["return"]) is not None:
         score = "no score reference"
         if has_reference(name.domain):
             score = f"score {normalized_score(name.domain, mean):.1f}"
-        whole = f"{len(tally.returns):,} whole episodes"
-        print(f"  mean return {mean:,.1f} over {whole}; {score}")
+        print(f"  mean return {mean:,.1f} of whole episodes; {score}")
     print(f"  in {path}")
 
 

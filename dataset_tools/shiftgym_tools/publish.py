@@ -15,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 from tqdm import tqdm
 
@@ -27,6 +28,7 @@ from shiftgym.datasets.packaged import packaged_index
 from shiftgym.datasets.remote import CARD, open_remote, remote_metadata
 from shiftgym.datasets.store import DATA, read_dataset, verify_file
 from shiftgym.describe import describe
+from shiftgym.domains import episode_steps
 from shiftgym.errors import DomainError, ShiftgymError
 
 
@@ -127,21 +129,23 @@ def _send_namespaces(name: DatasetName, storage: Any, known: set[str]) -> None:
 
 def card(name: DatasetName, told: dict[str, Any], flat: Flat) -> str:
     """Write a set's card: facts, numbers and how to load it, as Markdown with YAML on top."""
-    own, returns = told["shiftgym"], episode_returns(flat)
-    lengths = episode_bounds(flat)[1:] - episode_bounds(flat)[:-1]
-    reference = "not measured"
-    if "ref_max_score" in told:
-        low, high = told["ref_min_score"], told["ref_max_score"]
-        mean = 100 * (returns.mean() - low) / (high - low)
-        reference = f"{mean:.1f} (0 is {low:.2f}, a random policy; 100 is {high:.2f})"
+    own, lengths = told["shiftgym"], np.diff(episode_bounds(flat))
+    returns, mean = episode_returns(flat, episode_steps(name.domain.robot)), own["return"]
+    earned, reference = "no episode is whole", "not measured"
+    if mean is not None:
+        span = f"{returns.min():,.2f} to {returns.max():,.2f}"
+        earned = f"{mean:,.2f} of {len(returns):,} whole episodes, {span}"
+        if "ref_max_score" in told:
+            low, high = told["ref_min_score"], told["ref_max_score"]
+            score = 100 * (mean - low) / (high - low)
+            reference = f"{score:.1f} (0 is {low:.2f}, a random policy; 100 is {high:.2f})"
     changes = describe(name.domain) or ["nothing: this is the unshifted robot"]
     policies = own.get("policies") or {}
     made = [f"- `{policy}`, SHA-256 `{sha}`" for policy, sha in policies.items()]
     rows = {
         "transitions": f"{name.size:,}",
-        "episodes": f"{len(returns):,}",
-        "mean return": f"{returns.mean():,.2f}",
-        "returns from, to": f"{returns.min():,.2f}, {returns.max():,.2f}",
+        "episodes": f"{len(lengths):,}",
+        "mean return": earned,
         "normalised score": reference,
         "mean episode length": f"{lengths.mean():,.1f}",
         "terminated, truncated": f"{flat['terminated'].sum():,}, {flat['truncated'].sum():,}",

@@ -128,10 +128,24 @@ def episode_bounds(flat: Flat) -> np.ndarray:
     return np.concatenate(([0], np.flatnonzero(ends(flat)) + 1))
 
 
-def episode_returns(flat: Flat) -> np.ndarray:
-    """Give each episode's undiscounted return, (E,) float64."""
-    starts = episode_bounds(flat)[:-1]
-    return np.add.reduceat(flat["rewards"].astype(np.float64), starts)
+def episode_returns(flat: Flat, limit: int | None = None) -> np.ndarray:
+    """Give each episode's undiscounted return, (E,) float64.
+
+    Args:
+        flat: the arrays.
+        limit: leave out episodes that something else cut, such as the end of the set: those that
+            are not terminated after fewer steps than this.
+    """
+    bounds = episode_bounds(flat)
+    returns = np.add.reduceat(flat["rewards"].astype(np.float64), bounds[:-1])
+    if limit is None:
+        return returns
+    return returns[flat["terminated"][bounds[1:] - 1] | (np.diff(bounds) >= limit)]
+
+
+def mean_return(returns: np.ndarray) -> float | None:
+    """Give the mean to 4 digits, as it is stored; None of no episode."""
+    return round(float(returns.mean()), 4) if len(returns) else None
 
 
 def concatenate(parts: list[Flat]) -> Flat:

@@ -25,9 +25,9 @@ def rows(root: Path | None = None) -> list[dict[str, Any]]:
 
     Returns:
         One row per set: ``name``, ``minari`` (id), ``robot``, ``domain``, ``quality``, ``size``,
-        ``episodes``, ``return`` (mean of episodes), ``score`` (0..100) and ``where``: ``packaged``,
-        ``installed``, ``packaged, installed``, ``makeable``, or what is wrong with it. Numbers that
-        are not known are None.
+        ``episodes``, ``return`` (mean of whole episodes), ``score`` (0..100) and ``where``:
+        ``packaged``, ``installed``, ``packaged, installed``, ``makeable``, or what is wrong with
+        it. Numbers that are not known are None.
     """
     found: dict[str, dict[str, Any]] = {}
     for short, entry in packaged_index().items():
@@ -94,7 +94,8 @@ def _installed(folder: Path) -> dict[str, Any]:
     short = f"{folder.parent.name}/{folder.name.removesuffix('-v0')}"
     try:
         told = read_metadata(folder)
-        known = {"episodes": told["total_episodes"], "return": float(told["shiftgym"]["return"])}
+        episodes, mean = told["total_episodes"], told["shiftgym"]["return"]
+        known = {"episodes": episodes, "return": None if mean is None else float(mean)}
         return _row(name_of(told)) | known | {"where": "installed"}
     except (ShiftgymError, KeyError, TypeError, ValueError) as error:
         unknown = dict.fromkeys(("robot", "domain", "quality", "episodes", "return", "score"))

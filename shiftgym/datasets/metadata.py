@@ -50,7 +50,7 @@ def build(
     about: Mapping[str, Any],
     *,
     episodes: int,
-    mean_return: float,
+    mean_return: float | None,
     megabytes: float,
     sha256: str,
 ) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def build(
             fill Minari's keys; everything else that is JSON-able (``policies`` as name ->
             SHA-256, ``seed``, ``steps``, ...) is kept under ``shiftgym``.
         episodes: number of episodes.
-        mean_return: undiscounted, over all episodes.
+        mean_return: undiscounted, over whole episodes; None where none is whole.
         megabytes: size of the data file.
         sha256: checksum of the data file.
     """
@@ -111,7 +111,7 @@ def build(
         "size": name.size,
         "quality": name.quality,
         "origin": name.origin,
-        "return": round(mean_return, 4),
+        "return": mean_return,
         "sha256": sha256,
         "versions": {package: _version(package) for package in ("shiftgym", "mujoco", "numpy")},
     }

@@ -21,10 +21,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from shiftgym.datasets.flat import Flat, check_flat, episode_bounds, episode_returns
+from shiftgym.datasets.flat import Flat, check_flat, episode_bounds, episode_returns, mean_return
 from shiftgym.datasets.folders import locked, write_file
 from shiftgym.datasets.names import DatasetName, dataset_name
-from shiftgym.domains import ASSETS
+from shiftgym.domains import ASSETS, episode_steps
 from shiftgym.errors import ShiftgymError
 
 PACKAGED = ASSETS / "datasets"
@@ -75,14 +75,14 @@ def package_dataset(
         write_file(path, content)
         listed = folder / INDEX
         index = json.loads(listed.read_bytes()) if listed.exists() else {}
-        returns = episode_returns(flat)
+        whole = episode_returns(flat, episode_steps(name.domain.robot))
         index[name.short] = {
             "file": f"{name.domain.slug}/{path.name}",
             "sha256": _digest(content),
             "size": rows,
-            "episodes": len(returns),
+            "episodes": len(episode_bounds(flat)) - 1,
             "widths": [flat["observations"].shape[1], flat["actions"].shape[1]],
-            "return": round(float(returns.mean()), 4),
+            "return": mean_return(whole),
             "about": dict(about),
         }
         write_file(listed, json.dumps(dict(sorted(index.items())), indent=1).encode() + b"\n")

@@ -18,10 +18,20 @@ from typing import Any, cast
 import numpy as np
 
 from shiftgym.datasets import cache, metadata
-from shiftgym.datasets.flat import Flat, check_flat, concatenate, ends, rows_of, spaces
+from shiftgym.datasets.flat import (
+    Flat,
+    check_flat,
+    concatenate,
+    ends,
+    episode_returns,
+    mean_return,
+    rows_of,
+    spaces,
+)
 from shiftgym.datasets.folders import new_folder, require_room, write_file
 from shiftgym.datasets.hdf5 import EpisodeWriter, read_episodes
 from shiftgym.datasets.names import DatasetName, dataset_name
+from shiftgym.domains import episode_steps
 from shiftgym.errors import ShiftgymError
 
 DATA = "main_data.hdf5"
@@ -76,7 +86,7 @@ def write_dataset(
         data = temporary / "data"
         data.mkdir()
         seeds = iter(episode_seeds) if episode_seeds is not None else None
-        earned = 0.0
+        limit, whole = episode_steps(name.domain.robot), []
         large = name.size >= cache.FROM_ROWS
         rows = cache.CacheWriter(temporary / cache.PART, name.size, widths) if large else None
         try:
@@ -86,7 +96,7 @@ def write_dataset(
                     if seeds is not None and seed is None:
                         raise ShiftgymError(f"Fewer seeds than episodes: {writer.episodes} given.")
                     writer.write(episode, seed)
-                    earned += float(episode["rewards"].sum(dtype=np.float64))
+                    whole.extend(episode_returns(episode, limit))
             if writer.rows != name.size:
                 raise ShiftgymError(
                     f"{name} names {name.size:,} transitions, got {writer.rows:,}. "
@@ -96,7 +106,7 @@ def write_dataset(
                 name,
                 about,
                 episodes=writer.episodes,
-                mean_return=earned / writer.episodes,
+                mean_return=mean_return(np.array(whole)),
                 megabytes=(data / DATA).stat().st_size / 1e6,
                 sha256=sha256(data / DATA),
             )

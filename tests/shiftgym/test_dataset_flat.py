@@ -7,7 +7,7 @@ import pytest
 from dataset_helpers import made_up
 
 import shiftgym
-from shiftgym.datasets.flat import check_flat, episode_bounds, episode_returns, spaces
+from shiftgym.datasets.flat import check_flat, episode_bounds, episode_returns, mean_return, spaces
 
 
 def spoilt(field: str, where: object, value: object) -> dict[str, np.ndarray]:
@@ -77,6 +77,16 @@ def test_episodes_and_their_returns() -> None:
         flat["rewards"][a:b].sum(dtype=np.float64) for a, b in zip(bounds, bounds[1:], strict=False)
     ]
     np.testing.assert_allclose(episode_returns(flat), expected)
+    longest = int(np.diff(bounds)[~flat["terminated"][bounds[1:] - 1]].max())
+    whole = [
+        earned
+        for earned, a, b in zip(expected, bounds, bounds[1:], strict=False)
+        if flat["terminated"][b - 1] or b - a == longest
+    ]
+    assert 0 < len(whole) < len(expected)
+    np.testing.assert_allclose(episode_returns(flat, longest), whole)
+    assert mean_return(episode_returns(flat, longest)) == pytest.approx(np.mean(whole), abs=1e-4)
+    assert mean_return(np.zeros(0)) is None
 
 
 @pytest.mark.parametrize("robot", shiftgym.robots())

@@ -138,8 +138,17 @@ def test_a_mistake_is_named_with_its_exit_code(
 
 
 def test_list_tells_what_is_where(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flat, cut = made_up(150), made_up(20, longest=100)
+    cut["truncated"][-1], cut["terminated"][-1] = True, False
+    ended = np.flatnonzero(flat["terminated"] | flat["truncated"]).tolist()
+    begun = [0, *(end + 1 for end in ended)]
+    episodes = [
+        slice(a, b + 1) for a, b in zip(begun, ended, strict=False) if flat["terminated"][b]
+    ]
+    fallen = np.mean([flat["rewards"][rows].sum(dtype=np.float64) for rows in episodes])
     main(["data", "get", NAMES[0]])
-    write_dataset(made_up(150), named(150, "hopper"), {})
+    write_dataset(flat, named(150, "hopper"), {})
+    write_dataset(cut, named(20, "hopper"), {})
     broken = write_dataset(made_up(160), named(160, "hopper"), {})
     (broken / "data" / "metadata.json").write_text("{}")
     capsys.readouterr()
@@ -150,7 +159,8 @@ def test_list_tells_what_is_where(shelf: Path, capsys: pytest.CaptureFixture[str
     assert rows["hopper/medium-150"]["where"] == "installed"
     assert rows["hopper/medium-160"]["where"].startswith("damaged")
     assert rows["hopper/random"]["where"] == "makeable"
-    assert rows[NAMES[0]]["return"] == rows[NAMES[0]]["return"] != 0
+    assert rows["hopper/medium-150"]["return"] == pytest.approx(fallen, abs=1e-4)
+    assert rows["hopper/medium-20"]["return"] is None  # an episode, and that is cut
     assert rows[NAMES[0]]["size"] == 300 and rows[NAMES[0]]["episodes"] > 1
     assert main(["data", "list", "--robot", "hopper"]) == 0
     printed = capsys.readouterr().out
