@@ -19,6 +19,7 @@ from torch import Tensor
 
 from shiftgym.errors import ShiftgymError
 from shiftgym_agents.data import Batch, Data, Scaling
+from shiftgym_agents.metrics import EVALUATED, KEYS
 from shiftgym_agents.nets import Net, Parameter, copy_net
 from shiftgym_agents.networks import run_generators, unpack
 from shiftgym_agents.pairs import TrainingPair
@@ -207,10 +208,16 @@ class Agent(ABC, Generic[C]):
         return torch.tensor(values, dtype=self.dtype, device=self.device)[:, None, None]
 
     def log(self, name: str, values: Tensor) -> None:
-        """Add numbers `(R, ...)` to a running mean that is logged for each run."""
+        """Add numbers `(R, ...)` to a running mean that is logged for each run.
+
+        Raises:
+            ValueError: a name that `metrics.csv` has for something else.
+        """
         sums = values.detach().to(self.dtype).reshape(self.runs, -1).mean(1)
         if name in self.logged:
             self.logged[name].add_(sums)
+        elif name in (*KEYS, *EVALUATED):
+            raise ValueError(f"metrics.csv has {name!r} for something else: log under another name")
         else:
             self.logged[name] = sums.clone()
 

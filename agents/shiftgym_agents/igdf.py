@@ -154,7 +154,8 @@ class IGDF(IQL[C], Generic[C]):
         kept = batch.keep_sources(self.rank(batch, score), self.kept)
         own = kept.source.columns[COSINE]
         weights = kept.on_source(torch.exp(self.weight_scale * own), 1.0)
-        for name, values in {"score": score, "score_std": score.std(1), "kept_score": own}.items():
+        logged = {"cosine": score, "cosine_std": score.std(1), "kept_cosine": own}
+        for name, values in logged.items():
             self.log(name, values)
         if self.config.scalar_weights:
             weights = weights.mean(1, keepdim=True).expand_as(weights)

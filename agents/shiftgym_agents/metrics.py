@@ -18,6 +18,7 @@ from shiftgym_agents.artifacts import write_text
 
 LAST = 5  # evaluations that the second reported score averages
 KEYS = ("stage", "update", "run", "source", "target", "seed")
+EVALUATED = ("return", "score", "length")
 Row = Mapping[str, Any]
 
 

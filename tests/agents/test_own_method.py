@@ -53,3 +53,10 @@ def test_source_rows_weigh_by_their_error_in_the_model(example: Any) -> None:
     assert (weights[:, last.source :] == 1).all()
     Running(agent, last, "eager").run(5)
     assert agent.finite().all()
+
+
+@pytest.mark.parametrize("name", ["score", "update"])
+def test_a_loss_does_not_take_the_column_of_something_else(name: str) -> None:
+    agent = method("iql")(small("iql"), [make_pair()] * 2, [0, 1])
+    with pytest.raises(ValueError, match=f"'{name}' for something else"):
+        agent.log(name, torch.zeros(2, 5))
