@@ -50,20 +50,32 @@ def targets(agent: DROCO, batch: Batch, noise: dict[str, torch.Tensor]) -> torch
 
 @pytest.mark.parametrize("minimum", ["value", "coordinate"])
 @pytest.mark.parametrize("sample", ["std", "mean", "mean_plus_variance"])
-@pytest.mark.parametrize(("clamp", "cut"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("clamp", "cut", "floored"),
+    [(True, True, True), (True, False, False), (False, True, False), (False, False, True)],
+)
 def test_robust_targets_are_those_found_row_by_row(
-    minimum: str, sample: str, clamp: bool, cut: bool
+    minimum: str, sample: str, clamp: bool, cut: bool, floored: bool
 ) -> None:
-    agent = prepared(minimum=minimum, sample=sample, clamp=clamp, cut_states=cut, beta=0.7)
+    how = {"clamp": clamp, "cut_states": cut, "floor_values": floored}
+    agent = prepared(minimum=minimum, sample=sample, beta=0.7, **how)
     batch, noise = draw(agent)
     y = targets(agent, batch, noise)
-    ensemble, seen, beyond = agent.ensemble, set(), 0
+    ensemble, seen, beyond, below = agent.ensemble, set(), 0, 0
 
     def value(run: int, state: torch.Tensor) -> float:
         layers = unpack(agent.value.rows[run], agent.value.sizes)
         return float(mlp(state.view(1, 1, -1), layers).detach())
 
     known = [make_pair(run).target["next_observations"] for run in range(2)]
+    floors = [
+        min(
+            value(run, batch.next_obs[run, row])
+            for row in range(BATCH, 2 * BATCH)
+            if not batch.terminated[run, row]
+        )
+        for run in range(2)
+    ]
     for run, row in itertools.product(range(2), range(2 * BATCH)):
         low, high = torch.tensor(known[run].min(0)), torch.tensor(known[run].max(0))
         state, after = batch.obs[run, row], batch.next_obs[run, row]
@@ -89,13 +101,16 @@ def test_robust_targets_are_those_found_row_by_row(
                 worst = min(value(run, s) for s in states)
             else:
                 worst = value(run, torch.stack(states).amin(0))
+            if floored:
+                below += worst < floors[run]
+                worst = max(worst, floors[run])
             gap = there - worst
             seen.add(gap > 0)
             there -= 0.7 * (max(0.0, gap) if clamp else gap)
         expected = batch.reward[run, row] + GAMMA * (1 - batch.terminated[run, row]) * there
         assert float(y[run, row]) == pytest.approx(float(expected), rel=1e-9)
     assert minimum == "coordinate" or seen == {True, False}
-    assert (beyond > 0) is cut
+    assert (beyond > 0) is cut and (below > 0) is floored
 
 
 @pytest.mark.parametrize("delta", [float("inf"), 1e9, 100.0])
@@ -155,7 +170,7 @@ def test_targets_fall_with_beta_and_with_members() -> None:
 def test_penalty_from_the_value_before_its_step() -> None:
     agents = [prepared(penalty_value=when, learning_rate=0.01) for when in ("new", "old")]
     batch, noise = draw(agents[0])
-    before = agents[1].penalty(batch.source, agents[1].value(batch.source.next_obs), noise)
+    before = agents[1].penalty(batch, agents[1].value(batch.next_obs), noise)
     ys: list[torch.Tensor] = []
     for agent in agents:
         chosen, _ = agent.choose(batch, noise)
@@ -164,8 +179,8 @@ def test_penalty_from_the_value_before_its_step() -> None:
         ys.append(agent.targets(chosen, noise))
     keep = GAMMA * (1 - batch.source.terminated)
     with torch.no_grad():
-        there = agents[1].value(batch.source.next_obs)
-        after = agents[1].penalty(batch.source, there, noise)
+        there = agents[1].value(batch.next_obs)
+        after, there = agents[1].penalty(batch, there, noise), there[:, :BATCH]
     new, old = (y[:, :BATCH].detach() for y in ys)
     assert torch.allclose(old, batch.source.reward + keep * (there - before.detach()))
     assert torch.allclose(new, batch.source.reward + keep * (there - after))
@@ -285,5 +300,6 @@ def test_presets_say_where_paper_and_release_differ() -> None:
         True,
     )
     assert DROCOConfig().cut_states and not paper.cut_states and not official.cut_states
+    assert DROCOConfig().floor_values and not paper.floor_values and not official.floor_values
     assert (official.penalty_value, official.model_hold_out) == ("old", 0.0)
     assert {p.members for p in DROCO.presets.values()} == {7}
