@@ -14,6 +14,7 @@ SHORT = {
     "advantage_steps": 10_000,
     "contrast_steps": 3_000,
     "cvae_steps": 5_000,
+    "density_steps": 10_000,
     "model_steps": 2_000,
     "representation_steps": 10_000,
     "finetune_steps": 2_000,
