@@ -34,8 +34,8 @@ class Episodes:
         dropped: numbers of the rows left out, by reason.
         ends: number of episodes by how they end.
         lengths: steps of each episode, (E,) int64.
-        returns: undiscounted return of each whole episode: one that nothing but a terminal state
-            or the time limit ended, float64.
+        returns: undiscounted return of each whole episode: one that a terminal state or the time
+            limit ended, or a row dropped just before it, float64.
         limit: steps at which a time limit was found; None where none was reached.
         inside: rows flagged terminal or cut after which the episode goes on.
     """
@@ -103,7 +103,7 @@ def cut_episodes(found: Scan, joins: Array, where: Domain) -> Episodes:
         "before a dropped row": truncated[last] & ~at_limit & ~flag & before_gap,
         "cut without a flag": truncated[last] & ~at_limit & ~flag & ~before_gap,
     }
-    whole = terminated[last] | at_limit
+    whole = terminated[last] | (lengths >= (limit or episode_steps(where.robot)) - 1)
     return Episodes(
         kept,
         terminated,

@@ -133,14 +133,15 @@ def episode_returns(flat: Flat, limit: int | None = None) -> np.ndarray:
 
     Args:
         flat: the arrays.
-        limit: leave out episodes that something else cut, such as the end of the set: those that
-            are not terminated after fewer steps than this.
+        limit: leave out episodes that neither a terminal state nor this time limit ended, but
+            the end of the set, say. One step less is whole, too: importers drop the row that
+            joins two episodes.
     """
     bounds = episode_bounds(flat)
     returns = np.add.reduceat(flat["rewards"].astype(np.float64), bounds[:-1])
     if limit is None:
         return returns
-    return returns[flat["terminated"][bounds[1:] - 1] | (np.diff(bounds) >= limit)]
+    return returns[flat["terminated"][bounds[1:] - 1] | (np.diff(bounds) >= limit - 1)]
 
 
 def mean_return(returns: np.ndarray) -> float | None:

@@ -81,7 +81,7 @@ def test_episodes_and_their_returns() -> None:
     whole = [
         earned
         for earned, a, b in zip(expected, bounds, bounds[1:], strict=False)
-        if flat["terminated"][b - 1] or b - a == longest
+        if flat["terminated"][b - 1] or b - a >= longest - 1
     ]
     assert 0 < len(whole) < len(expected)
     np.testing.assert_allclose(episode_returns(flat, longest), whole)
