@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shiftgym.datasets.flat import episode_returns
 from shiftgym.domains import Domain, episode_steps
 from shiftgym.envs.task import Array
 from shiftgym_tools.scanning import Scan
@@ -87,9 +88,6 @@ def cut_episodes(found: Scan, joins: Array, where: Domain) -> Episodes:
 
     numbers = np.cumsum(kept)[ends]  # rows kept up to and with each episode's last
     lengths = np.diff(np.concatenate(([0], numbers)))
-    rewards = found.rewards[kept].astype(np.float64)
-    starts = numbers - lengths
-    returns = np.add.reduceat(rewards, starts) if len(starts) else np.zeros(0)
 
     last = np.flatnonzero(ends)
     before_gap = np.zeros(len(last), dtype=bool)
@@ -103,7 +101,11 @@ def cut_episodes(found: Scan, joins: Array, where: Domain) -> Episodes:
         "before a dropped row": truncated[last] & ~at_limit & ~flag & before_gap,
         "cut without a flag": truncated[last] & ~at_limit & ~flag & ~before_gap,
     }
-    whole = terminated[last] | (lengths >= (limit or episode_steps(where.robot)) - 1)
+    rows_kept = {
+        "rewards": found.rewards[kept],
+        "terminated": terminated[kept],
+        "truncated": truncated[kept],
+    }
     return Episodes(
         kept,
         terminated,
@@ -111,7 +113,7 @@ def cut_episodes(found: Scan, joins: Array, where: Domain) -> Episodes:
         {reason: np.flatnonzero(which) for reason, which in dropped.items() if which.any()},
         {kind: int(which.sum()) for kind, which in kinds.items() if which.any()},
         lengths,
-        returns[whole],
+        episode_returns(rows_kept, limit or episode_steps(where.robot)),
         limit,
         int((flagged & goes_on & kept).sum()),
     )

@@ -16,7 +16,6 @@ from shiftgym_agents.methods import METHODS, method
 from shiftgym_agents.pairs import ArrayPair
 from shiftgym_agents.running import Running
 
-torch.set_num_threads(1)  # tiny networks on shared cores: threads would only wait for each other
 NAMES = tuple(METHODS)
 OBS, ACT = 11, 3  # a hopper's, so that policies can be evaluated
 

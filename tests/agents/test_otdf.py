@@ -27,15 +27,6 @@ from shiftgym_agents.pairs import ArrayPair
 from shiftgym_agents.running import Running
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """Compute on one thread: all is small here."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def make(runs: int = 2, **values: Any) -> OTDF[OTDFConfig]:
     config = dataclasses.replace(small("otdf"), **values)
     agent = make_agent("otdf", config, runs, dtype=torch.float64)

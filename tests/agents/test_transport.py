@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +17,6 @@ from shiftgym_agents import transport
 from shiftgym_agents.transport import Transport, cost_matrix, couple, deviations, solve
 
 ot = pytest.importorskip("ot")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: all is small here."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def rows(count: int, seed: int, size: int = 6, shift: float = 0.0) -> Tensor:
