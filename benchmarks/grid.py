@@ -9,8 +9,9 @@
     docs/data/grids/cpu-five.csv          a row per run and evaluation, of finished directories
                    cpu-five.json          settings, target sets, versions, hardware, seconds
 
-What stands in the records is not trained again, even where its run directory is gone; remove both
-to train anew.
+What stands in the records is not trained again, even where its run directory is gone. To train
+some of it anew, do so with another --out, then run the grid without: a finished run directory takes
+the place of what is recorded.
 
 Ctrl-C, SIGTERM and --minutes checkpoint first; a kill loses at most --checkpoint-minutes. A missing
 source set is made. Exits with 1 while something is unfinished or has failed.

@@ -78,7 +78,10 @@ GRIDS = {
         settings=SHORT | GENTLE,
     ),
     "cpu-reverse": Grid(  # whose runs docs/make_robustness.py perturbs
-        pairs=(("hopper-kinematic/medium-200k", "hopper/medium-20k"),),
+        pairs=(
+            ("hopper-kinematic/medium-200k", "hopper/medium-20k"),
+            ("walker2d-morph/medium-200k", "walker2d/medium-20k"),
+        ),
         methods=("iql", "igdf", "otdf", "droco"),
         updates=20_000,
         settings=SHORT | GENTLE,
