@@ -2,11 +2,11 @@
 
 RUN...                               run directories that `shiftgym eval --perturb` has evaluated;
                                      what it wrote there is copied to data/robustness first
-data/robustness/<method>.csv, .json  every episode; levels, options and versions
+data/robustness/<method>-<robot>.csv, .json  every episode; levels, options and versions
 data/robustness/reading.txt          what it shows and what it does not, in words
 data/grids/cpu-reverse.json          how the policies were trained, and what their target data score
 data/robustness_benchmarks.json      what the harness costs beside bare stepping
-robustness_results.md  results/robustness-<suite>.png
+robustness_results.md  results/robustness-<robot>.png  results/robustness-<robot>-<suite>.png
 """
 
 from __future__ import annotations
@@ -28,36 +28,27 @@ from shiftgym_agents.robustness_report import Curve
 
 HERE = Path(__file__).parent
 DATA = HERE / "data" / "robustness"
-ORDER = ("iql", "igdf", "otdf", "droco")
+METHODS = ("iql", "igdf", "otdf", "droco")
+ROBOTS = {"hopper": "Hopper", "walker2d": "Walker2d"}
+RUNS = "runs/grids/cpu-reverse"
 PAGE = """\
 # Robustness of four methods
 
-Policies of the [grid](results.md) `{grid}`, {updates:,} updates on {source} and {target}: the
-reverse of the other grids, plenty of data of the shifted robot and few of the robot itself, where
-the policies act. Their last checkpoints, {runs} seeds a method, were evaluated unperturbed and at
-every level of five suites, {episodes} episodes each from the same starts. The target data's own
-mean score is {own:.1f}.
+Policies of the [grid](results.md) `{grid}`, {updates:,} updates on plenty of data of a shifted
+robot and few of the robot itself, where the policies act: the reverse of the other grids. Their
+last checkpoints, {runs} seeds a method, were evaluated unperturbed and at every level of five
+suites, {episodes} episodes each from the same starts.
 
 ```
 {commands}
 ```
 
-{versions}. What the suites are: [robustness](robustness.md). Brackets hold 95 % bootstrap
-intervals over seeds and episodes; of three seeds such an interval says little.
+What the suites are: [robustness](robustness.md). **Loss** is the degradation of the means over
+seeds, in per cent of the unperturbed score; `-` where the interval of the unperturbed score reaches
+down to 0. Averages of each seed's own ratio are in the data. Brackets hold 95 % bootstrap intervals
+over seeds and episodes; of three seeds such an interval says little.
 
-## Scores
-
-{scores}
-
-## What is lost of them
-
-Degradation of the means over seeds, in per cent of the unperturbed score; `-` where the interval of
-the unperturbed score reaches down to 0. Averages of each seed's own ratio are in the data.
-
-{lost}
-
-![scores and losses]({picture})
-{parts}
+{robots}
 ## What this shows, and what it does not
 
 {reading}
@@ -65,8 +56,24 @@ the unperturbed score reaches down to 0. Averages of each seed's own ratio are i
 ## What the evaluation costs
 
 {cost}
+"""
+ROBOT = """\
+## {title}
 
+From {source} to {target}, whose own mean score is {own:.1f}. {versions}.
+
+Scores:
+
+{scores}
+
+Losses:
+
+{lost}
+
+![scores and losses]({picture}.png)
+{parts}
 Data: {files}.
+
 """
 
 
@@ -74,24 +81,34 @@ def main(runs: Sequence[Path]) -> None:
     """Copy what was measured, and write the page."""
     DATA.mkdir(parents=True, exist_ok=True)
     for run in runs:
-        method = json.loads((run / "robustness.json").read_text())["method"]
+        about = json.loads((run / "robustness.json").read_text())
+        (place,) = about["levels"][0]["domains"].values()
         for kind in ("csv", "json"):
-            shutil.copyfile(run / f"robustness.{kind}", DATA / f"{method}.{kind}")
-    found = {name: read(name) for name in ORDER if (DATA / f"{name}.csv").exists()}
+            name = f"{about['method']}-{place['robot']}.{kind}"
+            shutil.copyfile(run / f"robustness.{kind}", DATA / name)
+    found = {
+        robot: [read(name, robot) for name in METHODS if (DATA / f"{name}-{robot}.csv").exists()]
+        for robot in ROBOTS
+    }
+    found = {robot: curves for robot, curves in found.items() if curves}
     if not found:
         sys.exit(f"make_robustness: {DATA} is empty: give run directories that were evaluated.")
-    curves = list(found.values())
-    suites = list(dict.fromkeys(level.suite for level in curves[0].levels if level.suite != CLEAN))
-    for suite in suites:
-        draw(curves, [suite], HERE / "results" / f"robustness-{suite}.png")
-    draw(curves, suites, HERE / "results" / "robustness.png")
-    (HERE / "robustness_results.md").write_text(page(curves))
+    for robot, curves in found.items():
+        for suite in suites(curves):
+            draw(curves, [suite], HERE / "results" / f"robustness-{robot}-{suite}.png")
+        draw(curves, suites(curves), HERE / "results" / f"robustness-{robot}.png")
+    (HERE / "robustness_results.md").write_text(page(found))
     print(f"Wrote {HERE / 'robustness_results.md'}: {', '.join(found)}")
 
 
-def read(name: str) -> Curve:
+def suites(curves: Sequence[Curve]) -> list[str]:
+    """List the suites that all curves of a robot were measured in."""
+    return list(dict.fromkeys(level.suite for level in curves[0].levels if level.suite != CLEAN))
+
+
+def read(name: str, robot: str) -> Curve:
     """Read one method's episodes."""
-    with (DATA / f"{name}.csv").open(newline="") as file:
+    with (DATA / f"{name}-{robot}.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     keys = list(dict.fromkeys((row["suite"], row["level"], row["strength"]) for row in rows))
     levels = [Level(suite, level, float(x) if x else None) for suite, level, x in keys]
@@ -107,32 +124,51 @@ def read(name: str) -> Curve:
     return Curve(name, pair, "", levels, seeds, strata, *values)
 
 
-def page(curves: Sequence[Curve]) -> str:
+def page(found: dict[str, list[Curve]]) -> str:
     """Lay out the page."""
-    about = json.loads((DATA / f"{curves[0].name}.json").read_text())
+    first, *_ = [(robot, curve) for robot, curves in found.items() for curve in curves]
+    about = facts(*first)
+    runs = [
+        " ".join(f"{RUNS}/{curve.name}-{robot}" for curve in curves)
+        for robot, curves in found.items()
+    ]
+    perturb = f"--perturb {','.join(suites([first[1]]))} --episodes {about['episodes']}"
+    commands = ["python benchmarks/grid.py cpu-reverse"]
+    commands += [f"shiftgym eval {each} \\\n    {perturb}" for each in runs]
+    commands += [f"python docs/make_robustness.py {RUNS}/*"]
+    return PAGE.format(
+        grid="cpu-reverse", updates=about["updates"], runs=len(first[1].seeds),
+        episodes=about["episodes"], commands="\n".join(commands),
+        robots="".join(section(robot, curves) for robot, curves in found.items()),
+        reading=(DATA / "reading.txt").read_text().strip(), cost=cost(),
+    )  # fmt: skip
+
+
+def section(robot: str, curves: Sequence[Curve]) -> str:
+    """Lay out what was measured of one robot."""
     grid = json.loads((HERE / "data" / "grids" / "cpu-reverse.json").read_text())
     source, target = curves[0].pair.split(" -> ")
-    made = about["provenance"]
-    suites = dict.fromkeys(level.suite for level in curves[0].levels[1:])
-    runs = " ".join(f"runs/grids/cpu-reverse/{curve.name}-hopper" for curve in curves)
-    commands = [
-        "python benchmarks/grid.py cpu-reverse",
-        f"shiftgym eval {runs} \\\n    --perturb {','.join(suites)} --episodes {about['episodes']}",
-        f"python docs/make_robustness.py {runs}",
-    ]
-    files = [f"[{c.name}.{kind}](data/robustness/{c.name}.{kind})" for c in curves
-             for kind in ("csv", "json")]  # fmt: skip
-    return PAGE.format(
-        grid=grid["grid"], updates=about["updates"], source=f"`{source}`", target=f"`{target}`",
-        runs=len(curves[0].seeds), episodes=about["episodes"],
-        own=grid["targets"][target]["score"], commands="\n".join(commands),
-        versions=f"shiftgym {made['shiftgym']} ({made['git'][:10]}{made['git'][40:]}), "
-        f"mujoco {made['mujoco']}, torch {made['torch']}",
-        scores=table(curves, "score"), lost=table(curves, "ratio_of_means"),
-        picture="results/robustness.png", cost=cost(), files=", ".join(files),
-        parts="".join(f"![{suite}](results/robustness-{suite}.png)\n" for suite in suites),
-        reading=(DATA / "reading.txt").read_text().strip(),
+    made = [facts(robot, curve)["provenance"] for curve in curves]
+    told = dict.fromkeys(
+        f"shiftgym {each['shiftgym']} ({each['git'][:10]}{each['git'][40:]}), "
+        f"mujoco {each['mujoco']}, torch {each['torch']}"
+        for each in made
+    )
+    files = [f"[{name}](data/robustness/{name})" for curve in curves
+             for name in (f"{curve.name}-{robot}.csv", f"{curve.name}-{robot}.json")]  # fmt: skip
+    picture = f"results/robustness-{robot}"
+    return ROBOT.format(
+        title=ROBOTS[robot], source=f"`{source}`", target=f"`{target}`",
+        own=grid["targets"][target]["score"], versions="; ".join(told),
+        scores=table(curves, "score"), lost=table(curves, "ratio_of_means"), picture=picture,
+        parts="".join(f"![{suite}]({picture}-{suite}.png)\n" for suite in suites(curves)),
+        files=", ".join(files),
     )  # fmt: skip
+
+
+def facts(robot: str, curve: Curve) -> dict[str, Any]:
+    """Read what the JSON beside a method's episodes says."""
+    return json.loads((DATA / f"{curve.name}-{robot}.json").read_text())
 
 
 def table(curves: Sequence[Curve], key: str) -> str:
