@@ -26,6 +26,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 HERE = Path(__file__).parent
+SCORE = "score (0 random, 100 expert)"
+MANY = 10  # methods whose learning curves can be told apart in one panel
 ORDER = ("cpu-five", "cpu-all", "cpu-reverse", "gpu-five", "gpu-all")  # others follow
 INTRODUCTION = """\
 # Results
@@ -109,7 +111,7 @@ def section(recorded: Recorded) -> str:
     jobs = about["jobs"]
     lines = [f"## {name}", "", told(about), ""]
     lines += table(recorded)
-    lines += ["", f"![learning curves](results/{name}.png)", ""]
+    lines += ["", f"![scores of every method](results/{name}.png)", ""]
     lines += [
         "| method | set for this grid | run-updates per second |",
         "| --- | --- | ---: |",
@@ -189,31 +191,23 @@ def cell(scores: list[np.ndarray], bar: float) -> str:
 
 
 def draw(recorded: Recorded, picture: Path) -> None:
-    """Draw a panel per target: every method's mean score and interval, and the data's own mean."""
-    targets = list(recorded.found)
+    """Draw a panel per target: learning curves, or the last scores where there are many methods."""
+    targets, many = list(recorded.found), len(recorded.methods) > MANY
     columns = min(2, len(targets))
     rows = -(-len(targets) // columns)
+    high = 0.6 + 0.25 * len(recorded.methods) if many else 3.4
     figure, axes = plt.subplots(
-        rows, columns, figsize=(5.2 * columns + 1.6, 3.4 * rows), squeeze=False,
+        rows, columns, figsize=(5.2 * columns + 1.6, high * rows), squeeze=False,
         layout="constrained",
     )  # fmt: skip
-    colours = plt.get_cmap("tab10" if len(recorded.methods) <= 10 else "tab20")
     for axis in axes.flat[len(targets) :]:
         axis.set_visible(False)
     for target, axis in zip(targets, axes.flat, strict=False):
-        for place, method in enumerate(recorded.methods):
-            if method in recorded.found[target]:
-                curve(axis, *recorded.found[target][method], colours(place), method)
-        own = recorded.about["targets"][target]["score"]
-        axis.axhline(own, color="black", lw=1, ls="--", label="target data")
+        panel = last_scores if many else learning_curves
+        panel(axis, recorded, target, recorded.about["targets"][target]["score"])
         axis.set_title(target, fontsize=10, loc="left")
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("score (0 random, 100 expert)", fontsize=9)
-    for axis in axes[-1]:
-        axis.set_xlabel("updates", fontsize=9)
     known: dict[str, Any] = {}
     for axis in axes.flat:
         lines, labels = axis.get_legend_handles_labels()
@@ -222,6 +216,35 @@ def draw(recorded: Recorded, picture: Path) -> None:
     figure.legend(known.values(), known.keys(), **look)
     figure.savefig(picture, dpi=130)
     plt.close(figure)
+
+
+def last_scores(axis: Any, recorded: Recorded, target: str, own: float) -> None:
+    """Draw each method's last scores, best first: seeds, mean and interval, the data's own mean."""
+    last = {method: scores[:, -1] for method, (_, scores) in recorded.found[target].items()}
+    last = {method: scores[np.isfinite(scores)] for method, scores in last.items()}
+    last = {method: scores for method, scores in last.items() if len(scores)}
+    order = sorted(last, key=lambda method: last[method].mean())
+    for place, method in enumerate(order):
+        scores = last[method]
+        axis.plot(stratified_interval([scores]), [place] * 2, color="C0", lw=3, alpha=0.4)
+        labels = ("mean, 95 % interval", "seeds") if place == 0 else (None, None)
+        axis.plot(scores.mean(), place, "o", color="C0", ms=6, label=labels[0])
+        axis.plot(scores, [place] * len(scores), "|", color="black", ms=7, label=labels[1])
+    axis.axvline(own, color="black", lw=1, ls="--", label="target data")
+    axis.set_yticks(range(len(order)), order)
+    axis.set_xlabel(SCORE, fontsize=9)
+    axis.grid(axis="x", alpha=0.3)
+
+
+def learning_curves(axis: Any, recorded: Recorded, target: str, own: float) -> None:
+    """Draw each method's mean score and interval against updates, and the data's own mean."""
+    for place, method in enumerate(recorded.methods):
+        if method in recorded.found[target]:
+            curve(axis, *recorded.found[target][method], f"C{place}", method)
+    axis.axhline(own, color="black", lw=1, ls="--", label="target data")
+    axis.set_xlabel("updates", fontsize=9)
+    axis.set_ylabel(SCORE, fontsize=9)
+    axis.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x else "0")
 
 
 def curve(axis: Any, updates: np.ndarray, scores: np.ndarray, colour: Any, label: str) -> None:
