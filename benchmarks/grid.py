@@ -2,7 +2,7 @@
 
     python benchmarks/grid.py --list
     python benchmarks/grid.py cpu-five
-    python benchmarks/grid.py gpu-five --minutes 9          stop by then; run it again to go on
+    python benchmarks/grid.py gpu-five --minutes 9          # stop by then; run it again to go on
 
     runs/grids/cpu-five/iql-hopper/       one run directory per method and robot, all its pairs and
                                           seeds in lockstep
