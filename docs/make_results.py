@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 HERE = Path(__file__).parent
 SCORE = "score (0 random, 100 expert)"
 MANY = 10  # methods whose learning curves can be told apart in one panel
-ORDER = ("cpu-five", "cpu-all", "cpu-reverse", "gpu-five", "gpu-all")  # others follow
+ORDER = ("cpu-five", "cpu-greedy", "cpu-all", "cpu-reverse", "gpu-five", "gpu-all")  # others follow
 INTRODUCTION = """\
 # Results
 
