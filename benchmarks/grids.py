@@ -74,7 +74,7 @@ GRIDS = {
     ),
     "cpu-greedy": Grid(  # cpu-five's Hopper at the default temperature
         pairs=(("hopper/medium", "hopper-kinematic/medium"),),
-        methods=("iql-target", "iql", "otdf"),
+        methods=("iql-target", "iql"),
         updates=30_000,
         settings=SHORT,
     ),
