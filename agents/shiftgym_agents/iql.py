@@ -41,7 +41,7 @@ class IQLConfig(Config):
     """Level of the value's expectile: 0.5 is the mean, towards 1 the best action in the data."""
     temperature: float = 3.0
     """Inverse temperature of the actor's weights exp(temperature * advantage); 0 is imitation. Try
-    1 where training is short or the data are noisy: 3 then trusts values that are not yet right."""
+    1 for a few thousand updates: 3 then trusts values that are not yet right."""
     weight_cap: float = 100.0
     """Largest weight of a row in the actor's loss."""
     discount: float = 0.99
