@@ -221,15 +221,17 @@ def draw(recorded: Recorded, picture: Path) -> None:
 def last_scores(axis: Any, recorded: Recorded, target: str, own: float) -> None:
     """Draw each method's last scores, best first: seeds, mean and interval, the data's own mean."""
     last = {method: scores[:, -1] for method, (_, scores) in recorded.found[target].items()}
-    last = {method: scores[np.isfinite(scores)] for method, scores in last.items()}
-    last = {method: scores for method, scores in last.items() if len(scores)}
-    order = sorted(last, key=lambda method: last[method].mean())
+    about = {method: summary([scores]) for method, scores in last.items()}
+    well = [method for method in last if about[method]["mean"] is not None]
+    order = sorted(well, key=lambda method: about[method]["mean"])
     for place, method in enumerate(order):
-        scores = last[method]
-        axis.plot(stratified_interval([scores]), [place] * 2, color="C0", lw=3, alpha=0.4)
+        mean, low, high = (about[method][key] for key in ("mean", "low", "high"))
+        axis.plot((low, high), [place] * 2, color="C0", lw=3, alpha=0.4)
         labels = ("mean, 95 % interval", "seeds") if place == 0 else (None, None)
-        axis.plot(scores.mean(), place, "o", color="C0", ms=6, label=labels[0])
-        axis.plot(scores, [place] * len(scores), "|", color="black", ms=7, label=labels[1])
+        axis.plot(mean, place, "o", color="C0", ms=6, label=labels[0])
+        axis.plot(
+            last[method], [place] * len(last[method]), "|", color="black", ms=7, label=labels[1]
+        )
     axis.axvline(own, color="black", lw=1, ls="--", label="target data")
     axis.set_yticks(range(len(order)), order)
     axis.set_xlabel(SCORE, fontsize=9)

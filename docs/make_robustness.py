@@ -34,7 +34,7 @@ RUNS = "runs/grids/cpu-reverse"
 PAGE = """\
 # Robustness of four methods
 
-Policies of the [grid](results.md) `{grid}`, {updates:,} updates on plenty of data of a shifted
+Policies of the [grid](results.md) `cpu-reverse`, {updates:,} updates on plenty of data of a shifted
 robot and few of the robot itself, where the policies act: the reverse of the other grids. Their
 last checkpoints, {runs} seeds a method, were evaluated unperturbed and at every level of five
 suites, {episodes} episodes each from the same starts.
@@ -126,20 +126,17 @@ def read(name: str, robot: str) -> Curve:
 
 def page(found: dict[str, list[Curve]]) -> str:
     """Lay out the page."""
-    first, *_ = [(robot, curve) for robot, curves in found.items() for curve in curves]
-    about = facts(*first)
-    runs = [
-        " ".join(f"{RUNS}/{curve.name}-{robot}" for curve in curves)
-        for robot, curves in found.items()
-    ]
-    perturb = f"--perturb {','.join(suites([first[1]]))} --episodes {about['episodes']}"
+    robot, curves = next(iter(found.items()))
+    about = facts(robot, curves[0])
+    runs = [" ".join(f"{RUNS}/{curve.name}-{name}" for curve in of) for name, of in found.items()]
+    perturb = f"--perturb {','.join(suites(curves))} --episodes {about['episodes']}"
     commands = ["python benchmarks/grid.py cpu-reverse"]
     commands += [f"shiftgym eval {each} \\\n    {perturb}" for each in runs]
     commands += [f"python docs/make_robustness.py {RUNS}/*"]
     return PAGE.format(
-        grid="cpu-reverse", updates=about["updates"], runs=len(first[1].seeds),
+        updates=about["updates"], runs=len(curves[0].seeds),
         episodes=about["episodes"], commands="\n".join(commands),
-        robots="".join(section(robot, curves) for robot, curves in found.items()),
+        robots="".join(section(name, of) for name, of in found.items()),
         reading=(DATA / "reading.txt").read_text().strip(), cost=cost(),
     )  # fmt: skip
 
