@@ -44,6 +44,9 @@ class BehaviourConfig:
     control_refund: float = 0.0
     """Times |action|^2, added to stored rewards: gives control costs back, so that an ant learns to
     run before it learns to stand still. Warm-start the run that counts from one trained so."""
+    smoothing: float = 0.0
+    """Times the squared change of the action since the step before, taken from stored rewards: a
+    gait of smooth actions where the reward alone would bang from bound to bound."""
     random_steps: int = 5_000
     """Environment steps per agent before the first update: uniform actions, or a warm start's."""
     capacity: int = 400_000

@@ -76,6 +76,7 @@ class Trainer:
         (config.out / "snapshots").mkdir(parents=True, exist_ok=True)
         self.recent: list[deque[float]] = [deque(maxlen=20) for _ in self.slugs]
         self.running = np.zeros(self.agents * self.copies)
+        self.before = np.full((self.agents * self.copies, self.act_size), np.nan)  # last actions
         self.steps, self.seconds = 0, 0.0
         found = read_checkpoint(config.out)
         self.pending = MultiStep(
@@ -122,6 +123,7 @@ class Trainer:
         self.envs.set_state(section(arrays, "env."))
         self.pending.load(section(arrays, "pending."))
         self.obs, self.running = arrays["obs"].copy(), arrays["running"].copy()
+        self.before = arrays["before"].copy()
         self.steps, self.seconds = state["count"], state["seconds"]
         for own, values in zip(self.recent, state["recent"], strict=True):
             own.extend(values)
@@ -135,7 +137,9 @@ class Trainer:
         state = {"count": self.steps, "updates": self.sac.updates, "written": written}
         state |= {"seconds": self.seconds, "recent": [list(own) for own in self.recent]}
         write_checkpoint(
-            self.config.out, arrays | {"obs": self.obs, "running": self.running}, state
+            self.config.out,
+            arrays | {"obs": self.obs, "running": self.running, "before": self.before},
+            state,
         )
         self.replay.commit(written)
 
@@ -150,8 +154,11 @@ class Trainer:
             actions = noise[:, i].cpu().numpy() if random else self.sac.act(obs, noise[:, i])
             flat = actions.reshape(self.agents * self.copies, -1)
             after, reward, terminated, truncated, _ = self.envs.step(flat)
-            effort = self.config.control_refund * np.square(flat).sum(1)
-            ends = np.stack([reward + self.config.reward_bonus + effort, terminated], 1)
+            shaped = reward + self.config.reward_bonus
+            shaped += self.config.control_refund * np.square(flat).sum(1)
+            change = np.nan_to_num(flat - self.before)  # an episode's first action changes nothing
+            shaped -= self.config.smoothing * np.square(change).sum(1)
+            ends = np.stack([shaped, terminated], 1)
             rows = np.concatenate([self.obs, flat, after, ends], 1, dtype=np.float32)
             done = terminated | truncated
             ripe = self.pending.push(rows, done)
@@ -160,6 +167,7 @@ class Trainer:
             self.running += reward
             for k in np.flatnonzero(done):
                 self.recent[k // self.copies].append(float(self.running[k]))
+            self.before = np.where(done[:, None], np.nan, flat)
             if done.any():
                 self.running[done] = 0
                 after, _ = self.envs.reset(options={"reset_mask": done})

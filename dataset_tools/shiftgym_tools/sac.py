@@ -36,6 +36,7 @@ from shiftgym_tools.replay_buffer import Replay
 
 LOG_STD_RANGE = (-20.0, 2.0)
 ADAM = (0.9, 0.999, 1e-8)
+ENTROPY = -1.0  # target per action entry
 METRICS = ("critic_loss", "q", "entropy", "temperature")
 Backend = Literal["auto", "eager", "native", "graph"]
 
@@ -58,6 +59,21 @@ class SACConfig:
     """Factor on rewards inside the targets (not in reported returns)."""
     init_temperature: float = 0.2
     """Temperature alpha before the first update."""
+    anneal: tuple[int, int] | None = None
+    """From which update to which the step size and the entropy fall linearly; None for never."""
+    final_rate: float = 0.1
+    """Share of the step size that is left after `anneal`."""
+    final_entropy: float = -3.0
+    """Target entropy per action entry after `anneal`; -1 before it (Haarnoja et al. 2018)."""
+
+    def schedule(self, updates: int) -> tuple[float, float]:
+        """Give the step size and the target entropy per action entry after some updates."""
+        if self.anneal is None:
+            return self.learning_rate, ENTROPY
+        start, stop = self.anneal
+        done = min(max((updates - start) / (stop - start), 0.0), 1.0)
+        rate = self.learning_rate * (1 + done * (self.final_rate - 1))
+        return rate, ENTROPY + done * (self.final_entropy - ENTROPY)
 
 
 def _best_backend(cuda: bool) -> Backend:
@@ -123,6 +139,9 @@ class SAC:
             self.state[f"{name}_v"] = torch.zeros_like(self.state[key])
         self.state["metrics"] = torch.zeros(self.runs, len(METRICS), device=self.device)
         self._step = torch.zeros(1, dtype=torch.float64, device=self.device)
+        self._rate = torch.zeros(1, dtype=torch.float64, device=self.device)
+        self._entropy = torch.zeros(1, device=self.device)
+        self._follow_schedule()
         self._graph: torch.cuda.CUDAGraph | None = None
         self._graph_inputs: tuple[Tensor, Tensor] | None = None
 
@@ -156,9 +175,16 @@ class SAC:
 
     # --- learning ---------------------------------------------------------------------------------
 
+    def _follow_schedule(self) -> None:
+        """Set the step size and target entropy that hold for the next block of updates."""
+        rate, entropy = self.config.schedule(self.updates)
+        self._rate.fill_(rate)
+        self._entropy.fill_(entropy * self.act_size)
+
     def train(self, replay: Replay, updates: int) -> None:
         """Run a block of updates on batches drawn uniformly from each run's own replay."""
         batch = self.config.batch
+        self._follow_schedule()
         indices = replay.sample(self.generators, (updates, batch))
         noise = self.draw(updates, 2 * batch, self.act_size)
         if self.backend == "native":
@@ -229,7 +255,7 @@ class SAC:
         loss = 0.5 * (error**2).mean(2).sum(1)
         mean_q = q[:, 0, :size].mean(1)
         self.state["metrics"].copy_(torch.cat([loss, mean_q, entropy, alpha[:, 0]], 1))
-        return grad_critics, grad_actors, entropy + act
+        return grad_critics, grad_actors, entropy - self._entropy
 
     @torch.no_grad()
     def update(self, rows: Tensor, noise: Tensor) -> None:
@@ -237,7 +263,7 @@ class SAC:
         grads = self.gradients(rows, noise)
         self._step += 1
         first, second, epsilon = ADAM
-        rate = (self.config.learning_rate / (1 - first**self._step)).float()
+        rate = (self._rate / (1 - first**self._step)).float()
         correct = (1 / (1 - second**self._step)).float()
         for name, grad in zip(("critic", "actor", "alpha"), grads, strict=True):
             parameters = self.state["log_alphas" if name == "alpha" else f"{name}s"]
@@ -258,8 +284,8 @@ class SAC:
         integers = dict(runs=self.runs, updates=indices.shape[1], batch=cfg.batch)
         integers |= dict(obs=self.obs_size, act=self.act_size, width=cfg.width)
         integers |= dict(capacity=replay.rows.shape[1], threads=self.threads, step=self.updates)
-        floats = dict(discount=cfg.discount, tau=cfg.tau, rate=cfg.learning_rate)
-        floats |= dict(target_entropy=float(-self.act_size), reward_scale=cfg.reward_scale)
+        floats = dict(discount=cfg.discount, tau=cfg.tau, rate=float(self._rate))
+        floats |= dict(target_entropy=float(self._entropy), reward_scale=cfg.reward_scale)
         floats |= dict(log_std_min=LOG_STD_RANGE[0], log_std_max=LOG_STD_RANGE[1])
         arrays = self.state | {"rows": replay.rows, "indices": indices, "noise": noise}
         sac_native.sac_block(integers, floats, arrays)
@@ -310,6 +336,7 @@ class SAC:
         for generator, state in zip(self.generators, tensors["generators"], strict=True):
             generator.set_state(state.clone())  # a row view would be read from offset 0
         self.updates = int(self._step)
+        self._follow_schedule()
 
     def actor_arrays(self, run: int) -> dict[str, np.ndarray]:
         """Return one agent's actor as `W0 (obs, W), b0 (W,), W1, b1, W2 (W, 2A), b2` in float32."""
