@@ -47,6 +47,9 @@ class BehaviourConfig:
     smoothing: float = 0.0
     """Times the squared change of the action since the step before, taken from stored rewards: a
     gait of smooth actions where the reward alone would bang from bound to bound."""
+    smooth: tuple[int, int] | None = None
+    """From which update to which `smoothing` grows from 0: from the first on, it hinders learning
+    to hop at all. None for the whole of it from the start."""
     random_steps: int = 5_000
     """Environment steps per agent before the first update: uniform actions, or a warm start's."""
     capacity: int = 400_000
@@ -72,6 +75,13 @@ class BehaviourConfig:
     def slugs(self) -> tuple[str, ...]:
         """List the domains that are trained, one agent each."""
         return self.domains or (self.robot, *(f"{self.robot}-{shift}" for shift in SHIFTS))
+
+    def smoothing_after(self, updates: int) -> float:
+        """Give the price of a changed action after some updates."""
+        if self.smooth is None:
+            return self.smoothing
+        start, stop = self.smooth
+        return self.smoothing * min(max((updates - start) / (stop - start), 0.0), 1.0)
 
     @property
     def rounds(self) -> int:

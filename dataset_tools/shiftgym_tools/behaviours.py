@@ -149,6 +149,7 @@ class Trainer:
         """Step every sub-environment `rounds` times and store the transitions."""
         shape = (self.rounds, self.copies, self.act_size)
         noise = self.sac.draw_uniform(*shape) if random else self.sac.draw(*shape)
+        price = self.config.smoothing_after(self.sac.updates)
         for i in range(self.rounds):
             obs = self.obs.reshape(self.agents, self.copies, -1)
             actions = noise[:, i].cpu().numpy() if random else self.sac.act(obs, noise[:, i])
@@ -157,7 +158,7 @@ class Trainer:
             shaped = reward + self.config.reward_bonus
             shaped += self.config.control_refund * np.square(flat).sum(1)
             change = np.nan_to_num(flat - self.before)  # an episode's first action changes nothing
-            shaped -= self.config.smoothing * np.square(change).sum(1)
+            shaped -= price * np.square(change).sum(1)
             ends = np.stack([shaped, terminated], 1)
             rows = np.concatenate([self.obs, flat, after, ends], 1, dtype=np.float32)
             done = terminated | truncated
