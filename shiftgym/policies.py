@@ -88,7 +88,7 @@ def read_policy(path: str | Path) -> Policy:
     """
     try:
         with safe_open(path, "numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            arrays = {k: np.asarray(file.get_tensor(k), np.float32) for k in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise ShiftgymError(f"Cannot read a policy from {path}: {error}") from None

@@ -92,6 +92,11 @@ def _reference(of: Domain, table: str, entry: dict[str, Any]) -> Reference:
     return Reference(**(entry | intervals))
 
 
+def own_reference(where: str | Domain, table: str) -> bool:
+    """Say whether a table gives both returns of this very domain, and no stand-in of its robot."""
+    return "expert" in _tables().get(table, {}).get(domain(where).slug, {})
+
+
 def has_reference(where: str | Domain, table: str = MEASURED) -> bool:
     """Say whether a table gives both reference returns of a domain."""
     of = domain(where)
