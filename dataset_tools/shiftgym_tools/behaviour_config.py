@@ -52,6 +52,9 @@ class BehaviourConfig:
     to hop at all. None for the whole of it from the start."""
     random_steps: int = 5_000
     """Environment steps per agent before the first update: uniform actions, or a warm start's."""
+    demonstrations: Path | None = None
+    """HDF5 file of transitions (OTDF's layout) that half of every batch is drawn from, where an
+    agent does not find out by itself; for all domains of the run."""
     capacity: int = 400_000
     """Transitions per agent that the replay samples from (1,000,000 is usual on a GPU)."""
     evaluate_every: int = 10_000

@@ -36,6 +36,7 @@ from shiftgym_agents.artifacts import (
 from shiftgym_agents.interrupt import StopRequest
 from shiftgym_tools.behaviour_config import BehaviourConfig, plain, require_same
 from shiftgym_tools.curves import Curves, draw_curves
+from shiftgym_tools.demonstrations import read_demonstrations
 from shiftgym_tools.multi_step import MultiStep
 from shiftgym_tools.replay_buffer import Replay
 from shiftgym_tools.sac import METRICS, SAC
@@ -79,13 +80,7 @@ class Trainer:
         self.before = np.full((self.agents * self.copies, self.act_size), np.nan)  # last actions
         self.steps, self.seconds = 0, 0.0
         found = read_checkpoint(config.out)
-        self.pending = MultiStep(
-            config.multi_step,
-            config.sac.discount,
-            self.agents * self.copies,
-            self.obs_size,
-            2 * self.obs_size + self.act_size + 2,
-        )
+        self.pending = self._multi_step(self.agents * self.copies)
         self.replay = self._open_replay(found[1]["written"] if found else 0, fresh=not found)
         if found:
             self._restore(*found)
@@ -98,13 +93,22 @@ class Trainer:
 
     # --- starting and stopping --------------------------------------------------------------------
 
+    def _multi_step(self, envs: int) -> MultiStep:
+        row = 2 * self.obs_size + self.act_size + 2
+        config = self.config
+        return MultiStep(config.multi_step, config.sac.discount, envs, self.obs_size, row)
+
     def _open_replay(self, written: int, fresh: bool) -> Replay:
         path = self.config.out / "replay.f32"
         if fresh:
             path.unlink(missing_ok=True)
-        row = 2 * self.obs_size + self.act_size + 2
+        row, kept = 2 * self.obs_size + self.act_size + 2, None
+        if self.config.demonstrations:
+            kept = read_demonstrations(
+                self.config.demonstrations, self.obs_size, self.act_size, self._multi_step(1)
+            )
         return Replay(
-            path, self.agents, row, self.config.capacity, MARGIN, self.config.device, written
+            path, self.agents, row, self.config.capacity, MARGIN, self.config.device, written, kept
         )
 
     def _begin(self) -> None:

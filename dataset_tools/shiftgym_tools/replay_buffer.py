@@ -31,6 +31,7 @@ class Replay:
         margin: Rows per agent that may be written between two checkpoints.
         device: Where `rows` lives.
         written: Rows per agent that the last checkpoint counted; 0 for a new ring.
+        kept: Rows `(K, D)` beside the ring that every agent draws half of each batch from.
 
     Raises:
         ValueError: The file's size is not that of this ring.
@@ -45,13 +46,17 @@ class Replay:
         margin: int,
         device: torch.device | str = "cpu",
         written: int = 0,
+        kept: np.ndarray | None = None,
     ) -> None:
-        shape = (runs, capacity + margin, row)
+        self.slots, self.kept = capacity + margin, 0 if kept is None else len(kept)
+        shape = (runs, self.slots + self.kept, row)
         size = 4 * int(np.prod(shape))
         if path.exists() and path.stat().st_size != size:
             raise ValueError(f"{path} has {path.stat().st_size} bytes, expected {size} for {shape}")
         mode = "r+" if path.exists() else "w+"
         self.file = np.memmap(path, np.float32, mode, shape=shape)
+        if kept is not None:
+            self.file[:, self.slots :] = kept
         self.capacity, self.margin = capacity, margin
         self.written = self.committed = written
         self.rows: Tensor = torch.from_numpy(self.file).to(device)
@@ -76,7 +81,7 @@ class Replay:
         count = rows.shape[1]
         if count > self.room:
             raise RuntimeError(f"no room for {count} rows: checkpoint first (margin {self.margin})")
-        slots = np.arange(self.written, self.written + count) % self.file.shape[1]
+        slots = np.arange(self.written, self.written + count) % self.slots
         self.file[:, slots] = rows
         if self.rows.device.type != "cpu":
             at = torch.from_numpy(slots).to(self.rows.device)
@@ -84,11 +89,15 @@ class Replay:
         self.written += count
 
     def sample(self, generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
-        """Draw slots `(R, *shape)` uniformly from the window, one generator per agent."""
-        ages = torch.stack(
-            [torch.randint(self.size, shape, generator=g, device=g.device) for g in generators]
-        )
-        return (self.written - 1 - ages) % self.file.shape[1]
+        """Draw slots `(R, *shape)` uniformly from the window, one generator per agent.
+
+        Where rows are kept beside the ring, every other slot of the last axis is one of theirs.
+        """
+        slots = (self.written - 1 - _draw(self.size, shape, generators)) % self.slots
+        if self.kept:
+            half = (*shape[:-1], (shape[-1] + 1) // 2)
+            slots[..., ::2] = self.slots + _draw(self.kept, half, generators)
+        return slots
 
     def gather(self, slots: Tensor) -> Tensor:
         """Return the rows `(R, B, D)` at slots `(R, B)`."""
@@ -102,3 +111,8 @@ class Replay:
     def commit(self, written: int) -> None:
         """Note that a finished checkpoint counts `written` rows: older slots may be reused."""
         self.committed = written
+
+
+def _draw(below: int, shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Tensor:
+    draws = [torch.randint(below, shape, generator=g, device=g.device) for g in generators]
+    return torch.stack(draws)
