@@ -65,6 +65,9 @@ class BehaviourConfig:
     """Minutes between checkpoints."""
     warm_start: Path | None = None
     """Policy file, or another run's folder (critics and temperature too), to start agents from."""
+    warm_domain: str = ""
+    """Domain of that folder whose agent all start from; by default each domain takes its own, or
+    the first one where it is not there."""
     device: str = "cpu"
     """Where the learner runs: cpu or cuda."""
     backend: Backend = "auto"

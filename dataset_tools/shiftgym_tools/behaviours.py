@@ -115,7 +115,7 @@ class Trainer:
         start = 1000 * (self.config.seed + 1)
         self.obs, _ = self.envs.reset(seed=start)
         if self.config.warm_start:
-            warm_start(self.sac, self.config.warm_start, self.slugs)
+            warm_start(self.sac, self.config.warm_start, self.slugs, self.config.warm_domain)
         content = {"config": plain(self.config), "domains": self.slugs}
         write_json(self.config.out / "config.json", content | {"provenance": self.provenance})
 
@@ -258,10 +258,11 @@ class Trainer:
             )
 
 
-def warm_start(sac: SAC, path: Path, slugs: tuple[str, ...]) -> None:
+def warm_start(sac: SAC, path: Path, slugs: tuple[str, ...], domain: str = "") -> None:
     """Start every agent from a policy file, or from another run's folder.
 
-    From a folder, each domain takes the agent of the same domain, else the folder's first one.
+    From a folder, each domain takes the agent of `domain`; where that is empty, the agent of the
+    same domain, else the folder's first one.
 
     Raises:
         ValueError: Nothing to start from at `path`, or networks of another shape.
@@ -271,7 +272,10 @@ def warm_start(sac: SAC, path: Path, slugs: tuple[str, ...]) -> None:
         if found is None:
             raise ValueError(f"{path} holds no checkpoint to warm-start from")
         theirs = json.loads((path / "config.json").read_text())["domains"]
-        rows = [theirs.index(slug) if slug in theirs else 0 for slug in slugs]
+        if domain and domain not in theirs:
+            raise ValueError(f"{path} has no agent of {domain}: it has {', '.join(theirs)}")
+        wanted = [domain or slug for slug in slugs]
+        rows = [theirs.index(slug) if slug in theirs else 0 for slug in wanted]
         names = ("actors", "critics", "targets", "log_alphas")
         values = {name: torch.from_numpy(found[0][f"sac.{name}"])[rows] for name in names}
     else:

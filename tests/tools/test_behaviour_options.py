@@ -103,3 +103,15 @@ def test_training_beside_a_recording_learns_from_it_too(tmp_path, recording):
     alone = Trainer(tiny(tmp_path / "alone"))
     assert shown.replay.kept == ROWS and shown.run() and alone.run()
     assert not torch.equal(shown.sac.state["critics"], alone.sac.state["critics"])
+
+
+def test_all_agents_can_start_from_one_domains(tmp_path):
+    two = ("hopper", "hopper-morph")
+    first = Trainer(tiny(tmp_path / "first", domains=two, updates=0))
+    first.checkpoint()
+    options = dict(domains=two, updates=0, warm_start=tmp_path / "first", seed=9)
+    for domain, rows in (("", [0, 1]), ("hopper-morph", [1, 1])):
+        later = Trainer(tiny(tmp_path / f"later{domain}", warm_domain=domain, **options))
+        assert torch.equal(later.sac.state["actors"], first.sac.state["actors"][rows])
+    with pytest.raises(ValueError, match="it has hopper, hopper-morph"):
+        Trainer(tiny(tmp_path / "none", warm_domain="ant", **options))
