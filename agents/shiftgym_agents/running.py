@@ -20,6 +20,7 @@ from torch import Tensor
 from shiftgym.errors import ShiftgymError
 from shiftgym_agents import native
 from shiftgym_agents.agent import Agent, Stage
+from shiftgym_agents.racing import kernels_win
 
 Backend = Literal["auto", "eager", "captured"]
 BLOCK = {"cpu": 50, "cuda": 100}  # updates whose random numbers are drawn together
@@ -50,21 +51,23 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_backend(name: Backend, device: torch.device) -> Literal["eager", "captured"]:
-    """Choose how updates run; warn where `auto` must do without the C++ kernels.
+    """Choose how updates run; `auto` on a CPU is whatever is faster there (`racing.py`).
+
+    Where `auto` must do without the C++ kernels, it warns. Threads must be set before.
 
     Raises:
-        NativeUnavailableError: `captured` was asked for and there is no C++ compiler.
+        NativeUnavailableError: `captured` was asked for, and there are no C++ kernels.
     """
     if name == "eager" or device.type == "cuda":
         return "eager" if name == "eager" else "captured"
     try:
         native.load()
+        return "captured" if name == "captured" or kernels_win() else "eager"
     except native.NativeUnavailableError as error:
         if name == "captured":
             raise
         warnings.warn(f"training eagerly, about half as fast: {error}", stacklevel=2)
         return "eager"
-    return "captured"
 
 
 class Running:

@@ -163,7 +163,8 @@ void multiply(int M, int N, int K, const float* A, long row, long col, const flo
 
 constexpr int NARROW = 8;  // outputs up to which a panel would be mostly padding
 
-// C (M, N) = A (M, K) B (K, N) + bias for few columns: A's rows dense, B's columns as rows of `columns` (N, K).
+// C (M, N) = A (M, K) B (K, N) + bias, unless null, for few columns: A's rows dense, B's columns as rows of
+// `columns` (N, K).
 void multiply_narrow(int M, int N, int K, const float* A, long row, const float* columns, const float* bias,
                      float* C) {
     for (int m = 0; m < M; m++)
@@ -175,7 +176,7 @@ void multiply_narrow(int M, int N, int K, const float* A, long row, const float*
                 for (int j = 0; j < 4; j++) sums[j] += load(a + k + j * LANES) * load(b + k + j * LANES);
             for (; k < K; k += LANES) sums[0] += load_part(a + k, K - k) * load_part(b + k, K - k);
             const vec total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-            float sum = bias[n];
+            float sum = bias ? bias[n] : 0;
             for (int lane = 0; lane < LANES; lane++) sum += total[lane];
             C[(long)m * N + n] = sum;
         }
