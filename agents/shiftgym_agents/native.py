@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import c_float, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from shiftgym_agents.building import NativeUnavailableError, build
 
-__all__ = ["NativeUnavailableError", "StackedMLP", "adam_", "follow_", "load"]
+__all__ = ["NativeUnavailableError", "StackedMLP", "adam_", "follow_", "load", "undisturbed"]
 
 SOURCE = Path(__file__).parent / "kernels" / "mlp.cpp"
 FLAGS = "-O3 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -std=c++20"
@@ -40,6 +41,31 @@ def load() -> ctypes.CDLL:
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, None
     return loaded
+
+
+_own: list[int] = []  # threads of the kernels, where they are not PyTorch's
+
+
+def threads() -> int:
+    """Say how many threads the kernels use."""
+    return _own[-1] if _own else torch.get_num_threads()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave PyTorch's threads to the kernels, and PyTorch's own small operations to one.
+
+    After every operation that it shares out, PyTorch's OpenMP keeps its threads spinning for
+    milliseconds, on the cores that the kernels' threads need.
+    """
+    _own.append(threads())
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _own.pop()
 
 
 class StackedMLP(torch.autograd.Function):
@@ -79,7 +105,7 @@ class StackedMLP(torch.autograd.Function):
 def _shape(x: Tensor, rows: Tensor, sizes: tuple[int, ...]) -> tuple[object, ...]:
     runs, copies, total = rows.shape
     layers = len(sizes) - 1
-    head = (torch.get_num_threads(), runs * copies, copies, x.shape[1], layers, _sizes(sizes))
+    head = (threads(), runs * copies, copies, x.shape[1], layers, _sizes(sizes))
     return *head, rows.data_ptr(), total, x.data_ptr(), x.stride(0), x.stride(1)
 
 
@@ -107,12 +133,12 @@ def adam_(
     """Take one Adam step in place on rows `(R, ...)`; rate and second are float32 `(R,)`."""
     runs = len(p)
     pointers = [tensor.data_ptr() for tensor in (p, m, v, g, rate, second)]
-    threads = torch.get_num_threads()
+    count = threads()
     shares = 1 - betas[0], betas[1], 1 - betas[1]  # in float64: 1 - 0.999 is 5e-5 off in float32
-    load().adam(threads, runs, p.numel() // runs, *pointers, *shares, epsilon)
+    load().adam(count, runs, p.numel() // runs, *pointers, *shares, epsilon)
 
 
 def follow_(to: Tensor, source: Tensor, share: float) -> None:
     """Move rows in place by a share of the way to `source`."""
-    threads = torch.get_num_threads()
-    load().follow(threads, to.numel(), to.data_ptr(), source.data_ptr(), share)
+    count = threads()
+    load().follow(count, to.numel(), to.data_ptr(), source.data_ptr(), share)
