@@ -54,19 +54,18 @@ def test_every_task_runs_once_and_is_done_when_the_round_is(
 
 def test_a_thread_sanitizer_sees_no_race(tmp_path: Path) -> None:
     program = race(tmp_path, "-O1", "-g", "-fsanitize=thread")
-    done = subprocess.run([program, "4", "4000"], capture_output=True, text=True)
+    done = subprocess.run([program, "4", "1500"], capture_output=True, text=True)
     if "unexpected memory mapping" in done.stderr:
         pytest.skip("the thread sanitizer does not run here")
     assert done.returncode == 0 and ": 0 wrong" in done.stdout, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("name", ["iql", "droco"])
-def test_training_gives_the_same_bytes_with_any_number_of_threads(name: str) -> None:
+def test_training_gives_the_same_bytes_with_any_number_of_threads() -> None:
     found = {}
     for threads in (1, 2, 4):
         torch.set_num_threads(threads)
-        config = small(name, steps=150, width=64, batch=96)
-        found[threads] = train(make_agent(name, config, runs=3, fast=True), 150, "captured").save()
+        config = small("iql", steps=100, width=48, batch=80)
+        found[threads] = train(make_agent("iql", config, runs=3, fast=True), 100, "captured").save()
     for threads in (2, 4):
         for key, array in found[1].items():
             assert array.tobytes() == found[threads][key].tobytes(), (threads, key)
