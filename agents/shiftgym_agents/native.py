@@ -1,21 +1,15 @@
-"""Build and call the C++ kernels that run stacked MLPs and Adam on CPU cores.
+"""Call the C++ kernels that run stacked MLPs and Adam on CPU cores.
 
-A C++ file, here `kernels/mlp.cpp`, is compiled once with the machine's own C++ compiler (`$CXX`,
-else `g++`, `c++` or `clang++`) and kept in the user's cache, under a name that contains the hash of
-source, compiler and processor. Without a compiler, `load` raises and `--backend eager` does the
-same job slower.
+`kernels/mlp.cpp` is compiled once with the machine's own C++ compiler (`$CXX`, else `g++`, `c++` or
+`clang++`) and kept in the user's cache (`building.py`). Without a compiler, `load` raises and
+`--backend eager` does the same job slower.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import c_float, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -23,10 +17,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from shiftgym.errors import ShiftgymError
+from shiftgym_agents.building import NativeUnavailableError, build
+
+__all__ = ["NativeUnavailableError", "StackedMLP", "adam_", "follow_", "load", "undisturbed"]
 
 SOURCE = Path(__file__).parent / "kernels" / "mlp.cpp"
-FLAGS = "-O3 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -std=c++17"
+FLAGS = "-O3 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -std=c++20"
 FLAGS += " -shared -fPIC -pthread"
 SHAPE = [c_int64] * 5 + [c_void_p] * 2 + [c_int64, c_void_p, c_int64, c_int64]
 SIGNATURES = {
@@ -37,68 +33,39 @@ SIGNATURES = {
 }
 
 
-class NativeUnavailableError(ShiftgymError):
-    """Say why the C++ kernels cannot be built here, and what to do instead."""
-
-
-def _compiler() -> str:
-    for name in (os.environ.get("CXX"), "g++", "c++", "clang++"):
-        found = shutil.which(name) if name else None
-        if found:
-            return found
-    raise NativeUnavailableError(
-        "no C++ compiler found for the fast CPU path: install g++ (or set CXX), "
-        "or train with --backend eager"
-    )
-
-
-def _processor() -> str:
-    """Identify the processor, since -march=native code must not travel to another one."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        return "".join(sorted({x for x in lines if x.startswith(("model name", "flags"))}))
-    return platform.machine() + platform.processor()
-
-
-def build(source: Path, flags: str) -> ctypes.CDLL:
-    """Return a compiled library, building it first where the cache has none.
-
-    Args:
-        source: the C++ file; what it includes lies beside it.
-        flags: of the compiler.
-
-    Raises:
-        NativeUnavailableError: No compiler, or the compiler failed (its message is included).
-    """
-    compiler = _compiler()
-    texts = [path.read_text() for path in sorted(source.parent.glob("*.?pp"))]
-    key = "\0".join((*texts, flags, compiler, _processor()))
-    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "shiftgym"
-    library = root / f"{source.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.so"
-    if not library.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root) as folder:
-            built = Path(folder) / library.name
-            command = [compiler, *flags.split(), "-o", str(built), str(source)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise NativeUnavailableError(
-                    f"building {source.name} failed; train with --backend eager, or mend this:\n"
-                    f"{' '.join(command)}\n{done.stderr[-2000:]}"
-                )
-            built.replace(library)
-    return ctypes.CDLL(str(library))
-
-
 @cache
 def load() -> ctypes.CDLL:
-    """Return the kernels, compiled; errors as :func:`build`."""
+    """Return the kernels, compiled; errors as :func:`shiftgym_agents.building.build`."""
     loaded = build(SOURCE, FLAGS)
     for name, arguments in SIGNATURES.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = arguments, None
     return loaded
+
+
+_own: list[int] = []  # threads of the kernels, where they are not PyTorch's
+
+
+def threads() -> int:
+    """Say how many threads the kernels use."""
+    return _own[-1] if _own else torch.get_num_threads()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave PyTorch's threads to the kernels, and PyTorch's own small operations to one.
+
+    After every operation that it shares out, PyTorch's OpenMP keeps its threads spinning for
+    milliseconds, on the cores that the kernels' threads need.
+    """
+    _own.append(threads())
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _own.pop()
 
 
 class StackedMLP(torch.autograd.Function):
@@ -138,7 +105,7 @@ class StackedMLP(torch.autograd.Function):
 def _shape(x: Tensor, rows: Tensor, sizes: tuple[int, ...]) -> tuple[object, ...]:
     runs, copies, total = rows.shape
     layers = len(sizes) - 1
-    head = (torch.get_num_threads(), runs * copies, copies, x.shape[1], layers, _sizes(sizes))
+    head = (threads(), runs * copies, copies, x.shape[1], layers, _sizes(sizes))
     return *head, rows.data_ptr(), total, x.data_ptr(), x.stride(0), x.stride(1)
 
 
@@ -166,12 +133,12 @@ def adam_(
     """Take one Adam step in place on rows `(R, ...)`; rate and second are float32 `(R,)`."""
     runs = len(p)
     pointers = [tensor.data_ptr() for tensor in (p, m, v, g, rate, second)]
-    threads = torch.get_num_threads()
+    count = threads()
     shares = 1 - betas[0], betas[1], 1 - betas[1]  # in float64: 1 - 0.999 is 5e-5 off in float32
-    load().adam(threads, runs, p.numel() // runs, *pointers, *shares, epsilon)
+    load().adam(count, runs, p.numel() // runs, *pointers, *shares, epsilon)
 
 
 def follow_(to: Tensor, source: Tensor, share: float) -> None:
     """Move rows in place by a share of the way to `source`."""
-    threads = torch.get_num_threads()
-    load().follow(threads, to.numel(), to.data_ptr(), source.data_ptr(), share)
+    count = threads()
+    load().follow(count, to.numel(), to.data_ptr(), source.data_ptr(), share)

@@ -134,13 +134,18 @@ class Net(Parameter):
         """Apply the networks as constants: gradients flow to `x` only."""
         return self._apply(x, self.rows.detach())
 
+    @property
+    def uses_kernels(self) -> bool:
+        """Say whether the C++ kernels apply these networks; they know ReLU alone."""
+        return self.native and self.activation is torch.relu
+
     def _apply(self, x: Tensor, rows: Tensor) -> Tensor:
         runs, copies, _ = rows.shape
         if x.dim() != 3 or x.shape[0] != runs or x.shape[2] != self.sizes[0]:
             raise ValueError(
                 f"expected a batch (runs {runs}, B, {self.sizes[0]}), not {tuple(x.shape)}"
             )
-        if self.native and self.activation is torch.relu:
+        if self.uses_kernels:
             y: Tensor = native.StackedMLP.apply(x, rows, self.sizes)  # pyright: ignore
         else:
             each = x if copies == 1 else x.repeat_interleave(copies, 0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -20,6 +21,8 @@ from torch import Tensor
 from shiftgym.errors import ShiftgymError
 from shiftgym_agents import native
 from shiftgym_agents.agent import Agent, Stage
+from shiftgym_agents.nets import Net
+from shiftgym_agents.racing import kernels_win
 
 Backend = Literal["auto", "eager", "captured"]
 BLOCK = {"cpu": 50, "cuda": 100}  # updates whose random numbers are drawn together
@@ -50,21 +53,23 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_backend(name: Backend, device: torch.device) -> Literal["eager", "captured"]:
-    """Choose how updates run; warn where `auto` must do without the C++ kernels.
+    """Choose how updates run; `auto` on a CPU is whatever is faster there (`racing.py`).
+
+    Where `auto` must do without the C++ kernels, it warns. Threads must be set before.
 
     Raises:
-        NativeUnavailableError: `captured` was asked for and there is no C++ compiler.
+        NativeUnavailableError: `captured` was asked for, and there are no C++ kernels.
     """
     if name == "eager" or device.type == "cuda":
         return "eager" if name == "eager" else "captured"
     try:
         native.load()
+        return "captured" if name == "captured" or kernels_win() else "eager"
     except native.NativeUnavailableError as error:
         if name == "captured":
             raise
         warnings.warn(f"training eagerly, about half as fast: {error}", stacklevel=2)
         return "eager"
-    return "captured"
 
 
 class Running:
@@ -79,11 +84,17 @@ class Running:
     def __init__(self, agent: Agent, stage: Stage, backend: Literal["eager", "captured"]) -> None:
         self.agent, self.stage = agent, stage
         self.graphed = backend == "captured" and agent.device.type == "cuda"
+        nets = [each for each in agent.parameters.values() if isinstance(each, Net)]
+        self._kernels_only = agent.fast and all(net.uses_kernels for net in nets)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: dict[str, Tensor] = {}
 
     def run(self, updates: int) -> None:
         """Draw a block of batches and random numbers, and run its updates."""
+        with native.undisturbed() if self._kernels_only else nullcontext():
+            self._run(updates)
+
+    def _run(self, updates: int) -> None:
         drawn = self.draw(updates)
         for u in range(updates):
             given = {name: block[:, u] for name, block in drawn.items()}

@@ -79,9 +79,9 @@ class Trainer:
         for pair in pairs:
             pair.score(0.0)  # a missing score reference is an error now, not after the training
         device = pick_device(options.device)
-        backend = pick_backend(options.backend, device)
         threads = options.threads or len(os.sched_getaffinity(0))
         torch.set_num_threads(threads)
+        backend = pick_backend(options.backend, device)
         fast = backend == "captured" and device.type == "cpu"
         self.agent: Agent = method(name)(config, self.pairs, self.seeds, device, fast=fast)
         self.backend: Literal["eager", "captured"] = backend

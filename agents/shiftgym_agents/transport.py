@@ -50,6 +50,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from shiftgym.errors import ShiftgymError
+from shiftgym_agents.caches import cache_folder
 
 TARGET_ROWS = 5_000  # that a block of full size is meant for
 KEEP_FROM = 1_000_000  # entries of the cost matrix from which a result is worth a file
@@ -221,29 +222,13 @@ def deviations(source: Tensor, target: Tensor, settings: Transport, name: str = 
     if len(source) * len(target) < KEEP_FROM:
         return solve(source, target, settings)
     key = _key(source, target, settings)
-    path = cache_folder() / f"{key}.safetensors"
+    path = cache_folder("transport") / f"{key}.safetensors"
     kept = _read(path, key, len(source))
     if kept is not None:
         return kept.to(source.device)
     found = solve(source, target, settings, f"optimal transport {name}".strip())
     _write(path, key, found.cpu())
     return found
-
-
-def cache_folder() -> Path:
-    """Give the folder of cached deviations: in SHIFTGYM_CACHE, or the platform's for caches."""
-    own, shared = os.environ.get("SHIFTGYM_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    if own:
-        return Path(own) / "transport"
-    if shared:
-        root = Path(shared)
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    else:
-        root = Path.home() / ".cache"
-    return root / "shiftgym" / "transport"
 
 
 def _key(source: Tensor, target: Tensor, settings: Transport) -> str:
@@ -260,14 +245,14 @@ def _sum(values: Tensor) -> str:
 
 def _read(path: Path, key: str, rows: int) -> Tensor | None:
     """Read deviations, or say why a file is of no use and return None."""
-    if not path.exists():
-        return None
     try:
         with safe_open(path, "pt") as file:
             about, values = file.metadata() or {}, file.get_tensor(NAME)
         if about.get("key") == key and about.get("sha256") == _sum(values) and len(values) == rows:
             return values
         reason = "its checksum is wrong"
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = str(error)
     warnings.warn(f"{path} is damaged ({reason}): computing it again", stacklevel=3)

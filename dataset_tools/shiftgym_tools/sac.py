@@ -46,7 +46,7 @@ class SACConfig:
     """Set the learner's hyperparameters, the same for every agent."""
 
     width: int = 128
-    """Units in each of the two hidden layers (a multiple of 32); 256 on a GPU."""
+    """Units in each of the two hidden layers; 256 on a GPU."""
     batch: int = 128
     """Transitions per gradient update; 256 on a GPU."""
     learning_rate: float = 1e-3
@@ -112,8 +112,6 @@ class SAC:
         backend: Backend = "auto",
         threads: int = 1,
     ) -> None:
-        if config.width % 32:
-            raise ValueError(f"width must be a multiple of 32, not {config.width}")
         self.config, self.obs_size, self.act_size = config, obs_size, act_size
         self.runs, self.device, self.threads = len(seeds), torch.device(device), threads
         cuda = self.device.type == "cuda"

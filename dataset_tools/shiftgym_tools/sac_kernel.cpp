@@ -10,113 +10,31 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <thread>
 #include <vector>
 #ifdef __SSE__
 #include <xmmintrin.h>
 #endif
 
+#include "products.hpp"  // of shiftgym_agents
+
 namespace {
-
-#ifdef __AVX512F__
-constexpr int LANES = 16, TILE_ROWS = 8;
-#else
-constexpr int LANES = 8, TILE_ROWS = 4;
-#endif
-typedef float vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-
-inline vec load(const float* p) { return *reinterpret_cast<const vec*>(p); }
-inline void store(float* p, vec v) { *reinterpret_cast<vec*>(p) = v; }
-
-// What happens to a product before it is stored.
-struct Epilogue {
-    const float* bias = nullptr;  // added per column
-    bool relu = false;            // max(., 0)
-    const float* mask = nullptr;  // zero where mask <= 0; same leading dimension as the output
-};
-
-template <int ROWS, int VECS>
-void tile(int K, const float* A, long row, long col, const float* packed, float* C, long ldc, int width,
-          int n0, const Epilogue& e, const float* mask) {
-    vec acc[ROWS][VECS];
-#pragma GCC unroll 4
-    for (int j = 0; j < VECS; j++) {
-        vec start = {};
-        if (e.bias) {
-            float padded[LANES] = {};
-            int count = std::min(LANES, width - j * LANES);
-            if (count > 0) std::memcpy(padded, e.bias + n0 + j * LANES, count * sizeof(float));
-            start = load(padded);
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < ROWS; i++) acc[i][j] = start;
-    }
-    for (int k = 0; k < K; k++) {
-        vec b[VECS];
-#pragma GCC unroll 4
-        for (int j = 0; j < VECS; j++) b[j] = load(packed + (long)k * VECS * LANES + j * LANES);
-#pragma GCC unroll 16
-        for (int i = 0; i < ROWS; i++) {
-            float a = A[i * row + k * col];
-#pragma GCC unroll 4
-            for (int j = 0; j < VECS; j++) acc[i][j] += a * b[j];
-        }
-    }
-    const vec zero = {};
-    const bool whole = width >= VECS * LANES;
-#pragma GCC unroll 16
-    for (int i = 0; i < ROWS; i++) {
-        float row_values[VECS * LANES];
-        float* out = whole ? C + i * ldc : row_values;
-#pragma GCC unroll 4
-        for (int j = 0; j < VECS; j++) {
-            vec v = acc[i][j];
-            if (e.relu) v = v > zero ? v : zero;
-            if (mask) v = load(mask + i * ldc + j * LANES) > zero ? v : zero;
-            store(out + j * LANES, v);
-        }
-        if (!whole) std::copy(row_values, row_values + width, C + i * ldc);
-    }
-}
-
-template <int ROWS, int VECS>
-void rest(int rows, int K, const float* A, long row, long col, const float* packed, float* C, long ldc,
-          int width, int n0, const Epilogue& e, const float* mask) {
-    if constexpr (ROWS > 0) {
-        if (rows == ROWS) tile<ROWS, VECS>(K, A, row, col, packed, C, ldc, width, n0, e, mask);
-        else rest<ROWS - 1, VECS>(rows, K, A, row, col, packed, C, ldc, width, n0, e, mask);
-    }
-}
-
-template <int VECS>
-void product(int M, int N, int K, const float* A, long a_row, long a_col, const float* B, long b_row,
-             long b_col, float* C, long ldc, const Epilogue& e, std::vector<float>& scratch) {
-    constexpr int PANEL = VECS * LANES;
-    scratch.resize((size_t)K * PANEL);
-    for (int n0 = 0; n0 < N; n0 += PANEL) {
-        int width = std::min(PANEL, N - n0);
-        for (int k = 0; k < K; k++) {
-            float* to = scratch.data() + (long)k * PANEL;
-            const float* from = B + k * b_row + n0 * b_col;
-            for (int n = 0; n < width; n++) to[n] = from[n * b_col];
-            for (int n = width; n < PANEL; n++) to[n] = 0;
-        }
-        for (int m0 = 0; m0 < M; m0 += TILE_ROWS) {
-            const float* mask = e.mask ? e.mask + m0 * ldc + n0 : nullptr;
-            rest<TILE_ROWS, VECS>(std::min(TILE_ROWS, M - m0), K, A + m0 * a_row, a_row, a_col,
-                                  scratch.data(), C + m0 * ldc + n0, ldc, width, n0, e, mask);
-        }
-    }
-}
 
 // C (M, N) = A (M, K) B (K, N) with element (i, j) of A at A[i*a_row + j*a_col], likewise B; C dense.
 struct Products {
     std::vector<float> scratch;
     void operator()(int M, int N, int K, const float* A, long a_row, long a_col, const float* B,
                     long b_row, long b_col, float* C, const Epilogue& e = {}) {
-        if (N <= LANES) product<1>(M, N, K, A, a_row, a_col, B, b_row, b_col, C, N, e, scratch);
-        else product<2>(M, N, K, A, a_row, a_col, B, b_row, b_col, C, N, e, scratch);
+        const bool narrow = N <= NARROW && !e.relu && !e.mask;
+        if (narrow && a_row == 1 && b_row == N && b_col == 1 && !e.bias) return outer_narrow(M, N, K, A, a_col, B, C);
+        scratch.resize(packed_size(K, N));
+        if (narrow && a_col == 1) {
+            for (int n = 0; n < N; n++)
+                for (int k = 0; k < K; k++) scratch[(long)n * K + k] = B[k * b_row + n * b_col];
+            return multiply_narrow(M, N, K, A, a_row, scratch.data(), e.bias, C);
+        }
+        pack(K, N, B, b_row, b_col, scratch.data());
+        multiply(M, N, K, A, a_row, a_col, scratch.data(), C, N, e);
     }
 };
 

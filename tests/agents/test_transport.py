@@ -273,14 +273,6 @@ def test_folder_that_cannot_be_written_is_a_warning(
         assert len(deviations(rows(9, 0), rows(8, 1), Transport())) == 9
 
 
-def test_cache_lies_where_caches_lie(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SHIFTGYM_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/x")
-    assert transport.cache_folder() == Path("/x/shiftgym/transport")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert transport.cache_folder().parts[-2:] == ("shiftgym", "transport")
-
-
 # --- real transitions -----------------------------------------------------------------------------
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import signal
+import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +16,11 @@ import training_helpers
 from training_helpers import finish, stored_updates
 
 from shiftgym.policies import read_policy
+from shiftgym_agents import native
 from shiftgym_agents.artifacts import read_checkpoint
-from shiftgym_agents.native import NativeUnavailableError
+from shiftgym_agents.building import NativeUnavailableError, _compiler
 from shiftgym_agents.networks import StackedMLP, init_mlp, mlp, pack, run_generators, unpack
+from shiftgym_tools import sac_native
 from shiftgym_tools.behaviour_config import BehaviourConfig
 from shiftgym_tools.behaviours import Trainer, warm_start
 from shiftgym_tools.curves import read_curves
@@ -114,10 +119,12 @@ def test_hand_written_gradients_equal_autograd(tmp_path):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_native_equals_eager(tmp_path, backend_native):
+@pytest.mark.parametrize("width", [1, 7, 20, 32, 45])
+def test_native_equals_eager(width, tmp_path, backend_native):
     learners = {}
+    config = dataclasses.replace(SMALL, width=width)
     for backend in ("eager", "native"):
-        sac = SAC(OBS, ACT, SMALL, [3, 4, 5], backend=backend, threads=2)
+        sac = SAC(OBS, ACT, config, [3, 4, 5], backend=backend, threads=2)
         sac.train(filled_replay(tmp_path / backend, 3), 10)
         learners[backend] = sac.save()
     for name, eager in learners["eager"].items():
@@ -132,6 +139,30 @@ def test_native_run_alone_is_bitwise_the_run_among_others(tmp_path, backend_nati
     for name, tensor in alone.save().items():
         among = many.save()[name]
         assert torch.equal(among[: len(tensor)], tensor), name
+
+
+def test_native_result_does_not_depend_on_threads(tmp_path, backend_native):
+    found = []
+    for threads in (1, 2, 4):
+        sac = SAC(OBS, ACT, SMALL, [3, 4, 5], threads=threads)
+        sac.train(filled_replay(tmp_path / str(threads), 3), 50)
+        found.append(sac.save())
+    for name, tensor in found[0].items():
+        assert torch.equal(tensor, found[1][name]) and torch.equal(tensor, found[2][name]), name
+
+
+def test_native_block_stays_inside_its_buffers(tmp_path, backend_native):
+    """Run blocks of odd shapes under an address sanitizer."""
+    program, tools = tmp_path / "widths", sac_native.SOURCE.parent
+    flags = ["-O0", "-g", "-std=c++20", "-pthread", "-march=native", "-fsanitize=address"]
+    folders = [f"-I{tools}", f"-I{native.SOURCE.parent}"]
+    here = Path(__file__).with_name("sac_widths.cpp")
+    command = [_compiler(), *flags, *folders, str(here), "-o", str(program)]
+    made = subprocess.run(command, capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(made.stderr[-300:])
+    done = subprocess.run([program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_saved_and_loaded_learner_goes_on_bit_for_bit(tmp_path):

@@ -49,12 +49,12 @@ struct Hidden {
 };
 
 float* scratch(int which, size_t size) {
-    thread_local std::vector<float> own[3];
+    thread_local std::vector<float> own[4];
     if (own[which].size() < size) own[which].resize(size);
     return own[which].data();
 }
 
-// Into how many pieces of each network to cut a forward pass so that no thread idles.
+// Into how many pieces of each network to cut a pass so that no thread idles.
 int pieces(int nets, int threads, int rows) {
     if (nets % threads == 0 || nets >= 8 * threads) return 1;
     return std::max(1, std::min(threads, rows / BLOCK));
@@ -144,31 +144,38 @@ void mlp_backward(int64_t threads, int64_t nets, int64_t share, int64_t rows, in
                   int64_t x_net, int64_t x_row, float* hidden, const float* gy, float* grad, float* gx) {
     const Shape s(layers, sizes, true);
     const int chunks = (rows + CHUNK - 1) / CHUNK, out = s.widths[layers], in = s.widths[0];
+    const bool whole = pieces(nets, threads, rows) == 1;  // one task pushes all chunks of a network back
     static std::vector<float> partial;  // sums of all chunks but the first
     static std::mutex one_at_a_time;
     std::lock_guard<std::mutex> lock(one_at_a_time);
-    const long spare = grad ? (long)nets * (chunks - 1) * s.total : 0;
+    const long spare = grad && !whole ? (long)nets * (chunks - 1) * s.total : 0;
     if ((long)partial.size() < spare) partial.resize(spare);
-    parallel(threads, nets * chunks, [&](int task) {
-        const int n = task / chunks, chunk = task % chunks;
+    auto add = [&](float* __restrict to, const float* __restrict from) {
+        for (long i = 0; i < s.total; i++) to[i] += from[i];
+    };
+    parallel(threads, whole ? nets : nets * chunks, [&](int task) {
+        const int n = whole ? task : task / chunks, first = whole ? 0 : task % chunks;
         const float* p = params + n * params_net;
         float* packed = scratch(0, s.packed[layers]);
         for (int i = gx ? 0 : 1; i < layers; i++)
             pack(s.widths[i + 1], s.widths[i], p + s.weight[i], 1, s.widths[i + 1], packed + s.packed[i]);
-        float* own = !grad ? nullptr : chunk ? partial.data() + ((long)n * (chunks - 1) + chunk - 1) * s.total
-                                             : grad + n * s.total;
-        const int from = chunk * CHUNK, count = std::min<int>(CHUNK, rows - from);
-        backward_chunk(s, p, packed, x + (n / share) * x_net, x_row, gy + n * rows * out,
-                       Hidden{hidden + n * rows * s.units, rows}, from, count, own,
-                       gx ? gx + n * rows * in : nullptr);
+        for (int chunk = first; chunk < (whole ? chunks : first + 1); chunk++) {
+            const int from = chunk * CHUNK, count = std::min<int>(CHUNK, rows - from);
+            float* own = nullptr;
+            if (grad)
+                own = !chunk ? grad + n * s.total
+                      : whole ? scratch(3, s.total)
+                              : partial.data() + ((long)n * (chunks - 1) + chunk - 1) * s.total;
+            backward_chunk(s, p, packed, x + (n / share) * x_net, x_row, gy + n * rows * out,
+                           Hidden{hidden + n * rows * s.units, rows}, from, count, own,
+                           gx ? gx + n * rows * in : nullptr);
+            if (own && chunk && whole) add(grad + n * s.total, own);
+        }
     });
     if (!spare) return;
     parallel(threads, nets, [&](int n) {
-        for (int chunk = 1; chunk < chunks; chunk++) {
-            float* __restrict to = grad + n * s.total;
-            const float* __restrict from = partial.data() + ((long)n * (chunks - 1) + chunk - 1) * s.total;
-            for (long i = 0; i < s.total; i++) to[i] += from[i];
-        }
+        for (int chunk = 1; chunk < chunks; chunk++)
+            add(grad + n * s.total, partial.data() + ((long)n * (chunks - 1) + chunk - 1) * s.total);
     });
 }
 

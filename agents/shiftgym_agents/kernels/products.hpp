@@ -5,13 +5,25 @@
 #pragma once
 #include <algorithm>
 #include <cstring>
+#ifdef __FMA__
+#include <immintrin.h>
+#endif
 
 namespace {
 
-#ifdef __AVX512F__
-constexpr int LANES = 16, TILE_ROWS = 8;
+#if defined(__AVX512F__)
+constexpr int LANES = 16, TILE_ROWS = 8;  // 32 registers: 16 hold the tile
+#elif defined(__AVX__)
+constexpr int LANES = 8, TILE_ROWS = 6;  // 16 registers: 12 hold the tile, 2 a panel's row, 1 a number
+#elif defined(__aarch64__)
+constexpr int LANES = 4, TILE_ROWS = 8;
 #else
-constexpr int LANES = 8, TILE_ROWS = 4;
+constexpr int LANES = 4, TILE_ROWS = 6;
+#endif
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, places{__VA_ARGS__})
 #endif
 typedef float vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
@@ -19,6 +31,18 @@ inline vec load(const float* p) { return *reinterpret_cast<const vec*>(p); }
 inline void store(float* p, vec v) { *reinterpret_cast<vec*>(p) = v; }
 
 constexpr int VECS = 2, PANEL = VECS * LANES;
+
+// a * b + c. Spelt out: tuned for some processors, compilers cut chains of sums into products and additions,
+// which halves the rate of a tile.
+inline vec fused(vec a, vec b, vec c) {
+#ifdef __AVX512F__
+    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
 
 // What happens to a product before it is stored.
 struct Epilogue {
@@ -56,7 +80,7 @@ void tile(int K, const float* A, long row, long col, const float* packed, float*
         for (int i = 0; i < ROWS; i++) {
             const float a = A[i * row + k * col];
 #pragma GCC unroll 2
-            for (int j = 0; j < VECS; j++) acc[i][j] += a * b[j];
+            for (int j = 0; j < VECS; j++) acc[i][j] = fused(a - vec{}, b[j], acc[i][j]);
         }
     }
     const vec zero = {};
@@ -86,6 +110,28 @@ void rest(int rows, int K, const float* A, long row, long col, const float* pack
 
 inline long packed_size(int K, int N) { return (long)K * ((N + PANEL - 1) / PANEL * PANEL); }
 
+// Turn 8 rows of 8 numbers, `from_row` apart, into 8 columns: to[j * to_row + i] = from[i * from_row + j].
+inline void transpose8(const float* from, long from_row, float* to, long to_row) {
+    typedef float eight __attribute__((vector_size(32), aligned(4), may_alias));
+    typedef int places __attribute__((vector_size(32)));
+    eight a[8], b[8];
+    for (int i = 0; i < 8; i++) a[i] = *reinterpret_cast<const eight*>(from + i * from_row);
+    for (int i = 0; i < 8; i += 2) {  // pairs of rows, then fours, then halves
+        b[i] = SHUFFLE(a[i], a[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        b[i + 1] = SHUFFLE(a[i], a[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; j++) {
+            a[i + 2 * j] = SHUFFLE(b[i + j], b[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            a[i + 2 * j + 1] = SHUFFLE(b[i + j], b[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int i = 0; i < 4; i++) {
+        b[i] = SHUFFLE(a[i], a[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        b[i + 4] = SHUFFLE(a[i], a[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+    for (int j = 0; j < 8; j++) *reinterpret_cast<eight*>(to + j * to_row) = b[j];
+}
+
 // Copy B (K, N), element (k, n) at B[k*row + n*col], into panels of PANEL columns, padded with zeros.
 void pack(int K, int N, const float* B, long row, long col, float* to) {
     for (int n0 = 0; n0 < N; n0 += PANEL, to += (long)K * PANEL) {
@@ -95,11 +141,13 @@ void pack(int K, int N, const float* B, long row, long col, float* to) {
             for (int k = 0; k < K; k++) std::copy_n(B + k * row + n0, width, to + (long)k * PANEL);
             continue;
         }
-        for (int k0 = 0; k0 < K; k0 += LANES)  // whole cache lines of a transposed B at a time
-            for (int n = 0; n < width; n++) {
-                const float* from = B + (n0 + n) * col;
-                for (int k = k0; k < std::min(K, k0 + LANES); k++) to[(long)k * PANEL + n] = from[k * row];
-            }
+        const int whole_k = row == 1 ? K / 8 * 8 : 0, whole_n = width / 8 * 8;
+        for (int k = 0; k < whole_k; k += 8)
+            for (int n = 0; n < whole_n; n += 8)
+                transpose8(B + k + (n0 + n) * col, col, to + (long)k * PANEL + n, PANEL);
+        for (int n = 0; n < width; n++)
+            for (int k = n < whole_n ? whole_k : 0; k < K; k++)
+                to[(long)k * PANEL + n] = B[k * row + (n0 + n) * col];
     }
 }
 
@@ -115,7 +163,8 @@ void multiply(int M, int N, int K, const float* A, long row, long col, const flo
 
 constexpr int NARROW = 8;  // outputs up to which a panel would be mostly padding
 
-// C (M, N) = A (M, K) B (K, N) + bias for few columns: A's rows dense, B's columns as rows of `columns` (N, K).
+// C (M, N) = A (M, K) B (K, N) + bias, unless null, for few columns: A's rows dense, B's columns as rows of
+// `columns` (N, K).
 void multiply_narrow(int M, int N, int K, const float* A, long row, const float* columns, const float* bias,
                      float* C) {
     for (int m = 0; m < M; m++)
@@ -127,7 +176,7 @@ void multiply_narrow(int M, int N, int K, const float* A, long row, const float*
                 for (int j = 0; j < 4; j++) sums[j] += load(a + k + j * LANES) * load(b + k + j * LANES);
             for (; k < K; k += LANES) sums[0] += load_part(a + k, K - k) * load_part(b + k, K - k);
             const vec total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-            float sum = bias[n];
+            float sum = bias ? bias[n] : 0;
             for (int lane = 0; lane < LANES; lane++) sum += total[lane];
             C[(long)m * N + n] = sum;
         }
