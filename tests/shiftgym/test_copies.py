@@ -8,7 +8,6 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import cloudpickle
 import numpy as np
 import pytest
 from shiftgym_helpers import ROBOTS, assert_same, domains_of, random_actions, rollout, run_python
@@ -18,7 +17,6 @@ import shiftgym
 COPIES: dict[str, Callable[[Any], Any]] = {
     "deepcopy": copy.deepcopy,
     "pickle": lambda made: pickle.loads(pickle.dumps(made)),
-    "cloudpickle": lambda made: cloudpickle.loads(cloudpickle.dumps(made)),
 }
 CHILD = """
 import pickle, sys, numpy as np
