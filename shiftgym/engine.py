@@ -38,7 +38,7 @@ def check_version(version: str) -> None:
             f"MuJoCo {version} integrates the orientation of free bodies in another way than 3.17, "
             "on which the -v0 ids are defined: Ant and Pen are other robots (episodes of Ant end "
             "at other steps, recorded data do not replay). Hopper, Walker2d, HalfCheetah and Door "
-            f"agree. To have them all: {FIX}",
+            f"agree from step to step but for rounding. To have them all: {FIX}",
             UserWarning,
             stacklevel=2,
         )
