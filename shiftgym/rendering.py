@@ -53,6 +53,25 @@ def check_rendering(camera: Mapping[str, Any] | None, options: Mapping[str, Any]
                 raise ShiftgymError(f"Unknown {kind} {name!r}. {nearest(str(name), valid)}")
 
 
+def check_camera(model: mujoco.MjModel, options: Mapping[str, Any]) -> None:
+    """Refuse a camera that the model does not have.
+
+    Raises:
+        ShiftgymError: the message names those that it has.
+    """
+    name, number = options.get("camera_name"), options.get("camera_id")
+    names = [model.camera(index).name for index in range(model.ncam)]
+    if name is not None and name not in names:
+        raise ShiftgymError(f"Unknown camera_name {name!r}. {nearest(str(name), names)}")
+    if number is not None and not -1 <= number < len(names):
+        raise ShiftgymError(
+            f"Unknown camera_id {number}: -1 is the free camera, 0 to {len(names) - 1} are "
+            f"{', '.join(names)}."
+        )
+    if name is not None and number is not None:
+        raise ShiftgymError("Give camera_name or camera_id, not both.")
+
+
 def follow(renderer: Any) -> None:
     """Let a camera setting ``type``, such as a tracking camera, hold.
 

@@ -17,7 +17,14 @@ from shiftgym.envs.task import Array, Sims, check_action
 from shiftgym.envs.tasks import TASKS
 from shiftgym.errors import ShiftgymError, nearest
 from shiftgym.modelling import build_model
-from shiftgym.rendering import camera_config, check_rendering, close_renderer, follow, render_with
+from shiftgym.rendering import (
+    camera_config,
+    check_camera,
+    check_rendering,
+    close_renderer,
+    follow,
+    render_with,
+)
 
 COPIED = ("spec", "_np_random", "_np_random_seed", "observation_space", "action_space")
 
@@ -62,6 +69,7 @@ class ShiftEnv(MujocoEnv, EzPickle):
             raise ShiftgymError(
                 f"Unknown render_mode {render_mode!r}. {nearest(str(render_mode), modes)}"
             )
+        self._render_options = render_options
         self.domain = from_kwargs(robot, shift)
         self.physics = physics
         self.task = TASKS[robot]
@@ -87,6 +95,7 @@ class ShiftEnv(MujocoEnv, EzPickle):
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         model = build_model(self.domain, self.physics)
+        check_camera(model, self._render_options)
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, self.width)
         model.vis.global_.offheight = max(model.vis.global_.offheight, self.height)
         return model, mujoco.MjData(model)

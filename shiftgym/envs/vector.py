@@ -26,7 +26,7 @@ from shiftgym.envs.vector_options import autoreset_mode as autoreset
 from shiftgym.envs.vector_options import episode_limit, reset_mask
 from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym.modelling import build_model
-from shiftgym.rendering import Picture, check_rendering
+from shiftgym.rendering import Picture, check_camera, check_rendering
 
 FEW = 6  # rows that one thread restarts sooner than several
 RENDER_MODES = ["rgb_array", "depth_array", "rgbd_tuple"]
@@ -109,6 +109,7 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
 
         models = {entry: build_model(entry, physics) for entry in dict.fromkeys(self.domains)}
         model = models[self.domains[0]]
+        check_camera(model, render_options)
         if model.ntree == 1:  # one tree makes one island: the same numbers, 5 to 8 % sooner
             for each in models.values():
                 each.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)

@@ -103,6 +103,9 @@ def test_what_gymnasium_refuses_is_refused(arguments: dict):
     [
         ({"widht": 64}, "Unknown argument 'widht'. Did you mean 'width'?"),
         ({"camera": {"distanse": 3.0}}, "setting of the camera 'distanse'. Did you mean 'distance"),
+        ({"camera_name": "trak"}, "Unknown camera_name 'trak'. Did you mean 'track'?"),
+        ({"camera_id": 7}, "Unknown camera_id 7: -1 is the free camera, 0 to 0 are track"),
+        ({"camera_id": 0, "camera_name": "track"}, "camera_name or camera_id, not both"),
     ],
 )
 def test_a_misspelt_argument_is_named_in_both_environments(arguments: dict, said: str):
