@@ -34,6 +34,7 @@ from plain_iql import PlainIQL
 from tqdm import tqdm
 
 import shiftgym
+from shiftgym.machine import usable_cpus
 from shiftgym_agents.artifacts import provenance
 from shiftgym_agents.evaluation import Evaluator
 from shiftgym_agents.methods import METHODS, method
@@ -142,7 +143,7 @@ def evaluation_rate(pair: ArrayPair, runs: int, running: Running) -> float:
 
 def main(options: Options) -> int:
     device = pick_device(options.device)
-    torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(options.threads or usable_cpus())
     pair = random_pair()
     load = os.getloadavg()[0]
     if load > 0.5:

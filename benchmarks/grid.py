@@ -45,6 +45,7 @@ from shiftgym.datasets.packaged import packaged_index
 from shiftgym.datasets.store import dataset_path
 from shiftgym.domains import episode_steps
 from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.machine import usable_cpus
 from shiftgym.scores import MEASURED, reference
 from shiftgym_agents.artifacts import hash_arrays, read_json, write_json, write_text
 from shiftgym_agents.methods import method
@@ -303,7 +304,7 @@ def note_hardware(job: Job, options: Options) -> None:
     if not (job.out / HARDWARE).exists():
         device = pick_device(options.device)
         told = {"device": device_name(device), "kind": device.type}
-        told |= {"threads": options.threads or len(os.sched_getaffinity(0))}
+        told |= {"threads": options.threads or usable_cpus()}
         told |= {"load": round(os.getloadavg()[0], 1), "date": time.strftime("%Y-%m-%d")}
         job.out.mkdir(parents=True, exist_ok=True)
         write_json(job.out / HARDWARE, told)

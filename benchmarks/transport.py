@@ -24,6 +24,7 @@ from typing import Any
 import torch
 import tyro
 
+from shiftgym.machine import usable_cpus
 from shiftgym_agents.transport import Transport, solve
 
 PACKAGES = ("shiftgym", "pot", "torch", "numpy")
@@ -54,7 +55,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Run, print, write."""
-    torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(options.threads or usable_cpus())
     devices = [options.device] if options.device else ["cpu"]
     if options.device is None and torch.cuda.is_available():
         devices.append("cuda")
@@ -85,7 +86,7 @@ def machine() -> dict[str, Any]:
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cpus(),
         "threads": torch.get_num_threads(),
         "load_before": round(os.getloadavg()[0], 2),
     }

@@ -9,6 +9,7 @@ from importlib import import_module
 import tyro
 
 from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.terminal import INSTALL, help_without_importing, survive_any_encoding
 
 # name -> (function that tyro turns into a command line, what it does)
 COMMANDS = {
@@ -40,6 +41,7 @@ COMMANDS = {
     ),
     "data verify": ("shiftgym_tools.verify:verify", "check any dataset, row by row"),
 }
+EXTRAS = ("torch", "ot", "matplotlib", "tensorboard")  # what the extra [agents] brings
 OK, FAILED, BAD_USAGE = 0, 1, 2
 
 
@@ -52,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, 1 (it failed) or 2 (bad usage).
     """
+    survive_any_encoding()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
@@ -76,11 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"shiftgym {name}: {error}", file=sys.stderr)
         return BAD_USAGE if isinstance(error, DomainError) else FAILED
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "ot", "safetensors", "matplotlib", "tensorboard"):
+        if error.name not in EXTRAS:
             raise
-        print(
-            f"shiftgym {name}: needs {error.name}: pip install 'shiftgym[agents]'", file=sys.stderr
-        )
+        if {"-h", "--help"} & set(rest):
+            print(help_without_importing(COMMANDS[name][0], name, error.name))
+            return OK
+        print(f"shiftgym {name}: needs {error.name}: {INSTALL}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(f"shiftgym {name}: interrupted", file=sys.stderr)

@@ -18,8 +18,12 @@ class ActionError(ShiftgymError):
     """Report an action of the wrong shape, or one that is not finite."""
 
 
+class EngineError(ShiftgymError, ImportError):
+    """Report a MuJoCo that shiftgym cannot use, and how to install one that it can."""
+
+
 class RenderError(ShiftgymError):
-    """Report that no picture can be made on this machine, and what to install or set."""
+    """Report that no picture can be made here, and what to pass, set or install."""
 
 
 def nearest(wrong: str, valid: Iterable[str]) -> str:

@@ -13,7 +13,6 @@ evaluations, hence a run killed at any moment and resumed equals one never stopp
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -24,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 from shiftgym.errors import ShiftgymError
+from shiftgym.machine import usable_cpus
 from shiftgym_agents.agent import Agent, Config, Stage
 from shiftgym_agents.artifacts import (
     provenance,
@@ -79,7 +79,7 @@ class Trainer:
         for pair in pairs:
             pair.score(0.0)  # a missing score reference is an error now, not after the training
         device = pick_device(options.device)
-        threads = options.threads or len(os.sched_getaffinity(0))
+        threads = options.threads or usable_cpus()
         torch.set_num_threads(threads)
         backend = pick_backend(options.backend, device)
         fast = backend == "captured" and device.type == "cpu"

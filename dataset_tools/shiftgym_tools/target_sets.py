@@ -11,7 +11,6 @@ anew only when the checksum of a policy changes. `shiftgym data make` gives the 
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -27,6 +26,7 @@ from shiftgym.datasets.packaged import PACKAGED, package_dataset, packaged_index
 from shiftgym.datasets.tiers import missing_tiers
 from shiftgym.domains import robots
 from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.machine import usable_cpus
 from shiftgym_tools.collect import Collector
 from shiftgym_tools.make import Job, plan_job
 
@@ -73,7 +73,7 @@ def package(robot: str | None = None, again: bool = False, jobs: int = 0) -> Non
     todo = [name for name in possible if again or not up_to_date(plan_job(name), known)]
     if todo:
         with (
-            ProcessPoolExecutor(jobs or os.cpu_count(), get_context("spawn")) as pool,
+            ProcessPoolExecutor(jobs or usable_cpus(), get_context("spawn")) as pool,
             tqdm(total=len(todo), unit="set") as bar,
         ):
             futures = {pool.submit(make_target, name.short): name for name in todo}

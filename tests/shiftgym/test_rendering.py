@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import os
 import sys
 
 import gymnasium as gym
@@ -12,7 +13,8 @@ import pytest
 from shiftgym_helpers import CATALOGUE, LOCOMOTION, ROBOTS, domains_of, run_python
 
 import shiftgym
-from shiftgym import ShiftgymError
+from shiftgym import RenderError, ShiftgymError
+from shiftgym.envs.env import ShiftEnv
 
 BROKEN_GL = """
 import sys
@@ -46,6 +48,78 @@ for mode in ("rgb_array", "depth_array"):
         made.close()
 touched = {name for name in sys.modules if name.split(".")[0] == "OpenGL"}
 assert not touched, touched
+"""
+THREADS = """
+import threading
+import gymnasium as gym, shiftgym
+
+def make(name):
+    env = gym.make(name, render_mode="rgb_array", width=32, height=32)
+    env.reset(seed=0)
+    return env
+
+def look(who, env):
+    try:
+        print(who, "picture" if env.render().std() > 5 else "BLACK")
+    except shiftgym.RenderError as error:
+        print(who, "RenderError:", error)
+
+def in_thread(*arguments):
+    thread = threading.Thread(target=look, args=arguments, name="painter")
+    thread.start()
+    thread.join()
+
+hopper, ant = make("ShiftHopper-v0"), make("ShiftAnt-v0")
+look("main", hopper)
+in_thread("worker", hopper)
+look("main", hopper)
+in_thread("worker", ant)
+look("main", ant)
+look("main", make("ShiftDoor-v0"))
+ant.close()
+look("main", ant)
+look("main", hopper)
+"""
+LATE_FAILURE = """
+import gymnasium as gym, shiftgym
+from shiftgym.opengl import explain_gl
+
+env = gym.make("ShiftHopper-v0", render_mode="rgb_array", width=32, height=32)
+env.reset(seed=0)
+env.render()
+for _ in range(2):
+    try:
+        with explain_gl("rgb_array"):
+            raise RuntimeError("EGLError(\\n  err = EGL_BAD_ACCESS,\\n  result = 0\\n)")
+    except shiftgym.RenderError as error:
+        print(error)
+print("picture", env.render().std() > 5)
+"""
+WINDOW = """
+import gymnasium as gym, shiftgym
+env = gym.make("ShiftHopper-v0", render_mode="human")
+for use in (env.reset, env.unwrapped.render):
+    try:
+        use()
+    except shiftgym.RenderError as error:
+        print("RenderError", error)
+"""
+FORKED = """
+import os
+import gymnasium as gym, shiftgym
+env = gym.make("ShiftHopper-v0", render_mode="rgb_array", width=32, height=32)
+env.reset(seed=0)
+first = env.render()
+if os.fork() == 0:
+    try:
+        env.render()
+    except shiftgym.RenderError as error:
+        print("child:", error, flush=True)
+    env.close()
+    print("child closed", flush=True)
+    os._exit(0)
+os.wait()
+print("parent", (env.render() == first).all())
 """
 HEADLESS = {"DISPLAY": None, "WAYLAND_DISPLAY": None}
 linux = pytest.mark.skipif(sys.platform != "linux", reason="DISPLAY means something on Linux only")
@@ -198,3 +272,82 @@ def test_a_vector_environment_without_a_render_mode_says_how_to_get_one():
         envs.render(0)
     with pytest.raises(ShiftgymError, match="rgb_array, depth_array, rgbd_tuple, not 'human'"):
         shiftgym.make_vec("hopper", 2, render_mode="human")
+
+
+@linux
+@pytest.mark.parametrize(
+    ("display", "said"),
+    [({}, "DISPLAY and WAYLAND_DISPLAY are not set"), ({"DISPLAY": ":987"}, "that GLFW can use")],
+)
+@pytest.mark.parametrize("backend", [None, "egl"])
+def test_without_a_display_a_window_is_refused_in_words(
+    display: dict[str, str], said: str, backend: str | None
+):
+    pytest.importorskip("glfw")
+    done = run_python(WINDOW, MUJOCO_GL=backend, **(HEADLESS | display))
+    assert done.returncode == 0, done.stderr
+    messages = [line for line in done.stdout.splitlines() if line.startswith("RenderError")]
+    assert len(messages) == 2, done.stdout + done.stderr
+    assert all(said in m and "render_mode='rgb_array'" in m for m in messages), messages
+
+
+def test_a_renderer_belongs_to_a_thread_and_says_so(gl: str):
+    done = run_python(THREADS)
+    said = done.stdout.splitlines()
+    assert [line.split()[:2] for line in said] == [
+        ["main", "picture"],
+        ["worker", "RenderError:"],
+        ["main", "picture"],
+        ["worker", "picture"],
+        ["main", "RenderError:"],
+        ["main", "picture"],
+        ["main", "picture"],
+        ["main", "picture"],
+    ], done.stdout + done.stderr
+    assert "in thread 'MainThread'" in said[1] and "not in 'painter'" in said[1]
+    assert "in thread 'painter'" in said[4]
+    assert done.stderr == "", done.stderr
+
+
+def test_a_failure_after_a_success_is_told_whole_and_not_remembered(gl: str):
+    done = run_python(LATE_FAILURE)
+    first, second, last = done.stdout.splitlines()
+    assert first == second and last == "picture True"
+    assert "(EGLError( err = EGL_BAD_ACCESS, result = 0 ))" in first
+    assert "thread" in first and "found no OpenGL" not in first
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_after_a_fork_a_renderer_says_so(gl: str):
+    done = run_python(FORKED)
+    said = done.stdout.splitlines()
+    assert "does not survive a fork" in said[0], done.stdout + done.stderr
+    assert said[1:] == ["child closed", "parent True"]
+
+
+def test_a_picture_after_close_is_the_picture(gl: str):
+    size = {"render_mode": "rgb_array", "width": 48, "height": 48}
+    env, envs = gym.make("ShiftHopper-v0", **size), shiftgym.make_vec("hopper", 2, **size)
+    other = gym.make("ShiftAnt-v0", **size)
+    for made in (env, envs, other):
+        made.reset(seed=0)
+    pictures = [env.render(), envs.render(0), other.render()]
+    for _ in range(2):
+        env.close()
+        np.testing.assert_array_equal(other.render(), pictures[2])
+        envs.close()
+        np.testing.assert_array_equal(other.render(), pictures[2])
+        np.testing.assert_array_equal(env.render(), pictures[0])
+        np.testing.assert_array_equal(envs.render(0), pictures[1])
+    for made in (env, envs, other):
+        made.close()
+        made.close()
+
+
+def test_an_environment_without_a_render_mode_says_how_to_get_one():
+    env = gym.make("ShiftHopper-v0", disable_env_checker=True)
+    env.reset(seed=0)
+    with pytest.raises(RenderError, match='render_mode="rgb_array"'):
+        env.render()
+    with pytest.raises(ShiftgymError, match="'rgb_aray'. Did you mean 'rgb_array'"):
+        ShiftEnv("hopper", render_mode="rgb_aray")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from packaging.version import Version
 from shiftgym_helpers import ROBOTS, assert_same, domains_of, random_actions
 
 import shiftgym
@@ -105,6 +106,8 @@ def test_autoreset_modes_are_accepted_in_every_spelling(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_episode_statistics_are_right(mode: str):
+    if mode == "same_step" and Version(gym.__version__) < Version("1.4"):
+        pytest.skip("this Gymnasium miscounts episodes in mode same_step; see docs/install.md")
     domains = domains_of("hopper")[:5]
     envs = shiftgym.make_vec(domains, autoreset_mode=mode, max_episode_steps=LIMIT)
     recorded = RecordEpisodeStatistics(envs)
