@@ -100,7 +100,7 @@ def has_reference(where: str | Domain, table: str = MEASURED) -> bool:
 
 
 def _keys(of: Domain, table: str) -> tuple[str, ...]:
-    """Give the entries to look for: ODRL's one pair per robot is of the catalogue's domains only."""
+    """Give the entries to look for: ODRL's pair of a robot is of the catalogue's domains only."""
     stands_in = table == "odrl" and of.slug in catalogue()
     return (of.slug, of.robot) if stands_in else (of.slug,)
 

@@ -142,9 +142,7 @@ def card(name: DatasetName, told: dict[str, Any], flat: Flat) -> str:
             low, high = told["ref_min_score"], told["ref_max_score"]
             score = 100 * (mean - low) / (high - low)
             table = own.get("reference", MEASURED)
-            reference = (
-                f"{score:.1f} of {table} (0 is {low:.2f}, random; 100 is {high:.2f}, expert)"
-            )
+            reference = f"{score:.1f} of {table} (0 is {low:.2f}, 100 is {high:.2f})"
     changes = describe(name.domain) or ["nothing: this is the unshifted robot"]
     policies = own.get("policies") or {}
     made = [f"- `{policy}`, SHA-256 `{sha}`" for policy, sha in policies.items()]

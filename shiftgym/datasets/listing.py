@@ -28,8 +28,8 @@ def rows(root: Path | None = None) -> list[dict[str, Any]]:
     Returns:
         One row per set: ``name``, ``minari`` (id), ``robot``, ``domain``, ``quality``, ``size``,
         ``episodes``, ``return`` (mean of whole episodes), ``score`` (0..100), ``reference`` (whose
-        returns count as 0 and 100 there), and ``where``: ``packaged``, ``installed``, ``packaged, installed``, ``makeable``, or what is wrong with
-        it. Numbers that are not known are None.
+        returns count as 0 and 100 there), and ``where``: ``packaged``, ``installed``, both,
+        ``makeable``, or what is wrong with it. Numbers that are not known are None.
     """
     found: dict[str, dict[str, Any]] = {}
     for short, entry in packaged_index().items():
@@ -45,12 +45,10 @@ def rows(root: Path | None = None) -> list[dict[str, Any]]:
     for name in makeable():
         found.setdefault(name.short, _row(name) | {"where": "makeable"})
     for row in found.values():
-        slug, table = row["domain"], None
-        if row["return"] is not None and slug in catalogue():
-            table = default_reference(slug, row.pop("origin"))
-        row.pop("origin", None)
-        if table is not None:
-            row["score"] = round(normalized_score(slug, row["return"], table), 2)
+        slug, mean, origin = row["domain"], row["return"], row.pop("origin", "")
+        known = mean is not None and slug in catalogue()
+        if known and (table := default_reference(slug, origin)) is not None:
+            row["score"] = round(normalized_score(slug, mean, table), 2)
             row["reference"] = table
     return list(found.values())
 
