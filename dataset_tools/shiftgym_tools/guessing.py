@@ -114,14 +114,16 @@ def import_name(
     Raises:
         ShiftgymError: a tag that is not made of letters, digits and ``_``.
     """
-    if tag is None:
-        classic = where.family in ("source", "classic") or where.shift == "gravity-x0p5"
-        origin = layout.origin or ("otdf" if classic else "odrl")
-    else:
-        origin = f"from_{tag.lower()}"
-        if not is_origin(origin):
-            raise ShiftgymError(
-                f"--name is one word of letters, digits and '_' (up to 40), got {tag!r}; the set "
-                f"is then called {where.slug}/{quality}-from_lab7."
-            )
+    origin = origin_of(where, layout) if tag is None else f"from_{tag.lower()}"
+    if not is_origin(origin):
+        raise ShiftgymError(
+            f"--name is one word of letters, digits and '_' (up to 40), got {tag!r}; the set is "
+            f"then called {where.slug}/{quality}-from_lab7."
+        )
     return DatasetName(where, quality, rows or usual_size(where), origin)
+
+
+def origin_of(where: Domain, layout: Layout) -> str:
+    """Say whose data look so: ``d4rl``, ``otdf``, ``odrl`` or ``minari``."""
+    classic = where.family in ("source", "classic") or where.shift == "gravity-x0p5"
+    return layout.origin or ("otdf" if classic else "odrl")

@@ -51,8 +51,8 @@ def list_sets(
         return
     print(table(shown))
     print(
-        "\nMean returns are of whole episodes, which a terminal state or the time limit ended. A score"
-        "\nis 0 for random actions and 100 for the expert of the reference named beside it."
+        "\nMean returns are of whole episodes: a terminal state or the time limit ended them.\n"
+        "A score is 0 for random actions and 100 for the expert of the reference named beside it."
     )
     print(f"{len(shown)} datasets in {root or minari_root()} or packaged.", end=" ")
     print(f"{hidden} more can be made: --makeable shows them." if hidden else "")

@@ -46,8 +46,9 @@ def rows(root: Path | None = None) -> list[dict[str, Any]]:
         found.setdefault(name.short, _row(name) | {"where": "makeable"})
     for row in found.values():
         slug, mean, origin = row["domain"], row["return"], row.pop("origin", "")
-        known = mean is not None and slug in catalogue()
-        if known and (table := default_reference(slug, origin)) is not None:
+        if mean is None or slug not in catalogue():
+            continue
+        if (table := default_reference(slug, origin)) is not None:
             row["score"] = round(normalized_score(slug, mean, table), 2)
             row["reference"] = table
     return list(found.values())

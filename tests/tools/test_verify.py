@@ -63,7 +63,7 @@ def test_imported_set_is_compared_with_its_file(capsys):
     assert "  ok" in told and "1 verified, nothing wrong." in told
     both = [check("hopper-morph/medium-expert-otdf"), check(str(path))]
     compare(both)
-    assert any("4,314 of its rows are also in" in note for note in both[0].notes)
+    assert any("4,318 of its rows are also in" in note for note in both[0].notes)
 
 
 def test_own_sets_verify(capsys):
@@ -189,7 +189,7 @@ def test_hands_with_other_rewards(tmp_path):
     assert "rewards do not follow from the states they were paid in" in found.problems
     ended = arrays | {"terminals": np.arange(len(arrays["rewards"])) == 5}
     found = check(str(write_flat(tmp_path / "pen-expert.hdf5", ended)))
-    assert "1 terminal rows with the pen in the hand" in found.problems
+    assert any("another terminal flag than pen gives" in problem for problem in found.problems)
 
 
 def test_one_bad_set_does_not_hide_another(tmp_path, capsys):
