@@ -28,7 +28,7 @@ from shiftgym.errors import ShiftgymError
 from shiftgym_tools.episodes import REPLAYED
 from shiftgym_tools.examining import Examination, examine
 from shiftgym_tools.flaws import Allowed, flaws
-from shiftgym_tools.guessing import decide, import_name, origin_of
+from shiftgym_tools.guessing import decide, import_name, origin_of, unclear
 from shiftgym_tools.hand_checks import mended_door_rewards
 from shiftgym_tools.layouts import Block, Source
 from shiftgym_tools.opening import open_source
@@ -127,11 +127,7 @@ def import_dataset(
     with open_source(path) as source:
         where, tier = decide(source.label, domain, quality)
         if where is None or tier is None:
-            missing = "--domain" if where is None else "--quality"
-            raise ShiftgymError(
-                f"{source.label} does not say its {missing[2:]} in a way that is known here: give "
-                f"{missing}, such as --domain hopper-kinematic --quality medium."
-            )
+            raise ShiftgymError(unclear(source.label, where, tier))
         origin = import_name(where, tier, source.layout, source.rows, name).origin
         with tqdm(total=None, unit="row", unit_scale=True, desc="check", leave=False) as bar:
             seen = accept(source, where, all_rows, mend_terminals, allow, bar.update)

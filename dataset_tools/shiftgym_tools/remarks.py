@@ -23,9 +23,9 @@ def notes(seen: Examination) -> list[str]:
             f"package's domains have: a small shift of its own against {seen.domain.slug}"
         )
     if seen.mended_terminals and (count := len(seen.false_terminals)):
-        found.append(f"{count} terminal flags from which the episode would have gone on are cuts")
+        found.append(f"{count} terminal flags where nothing ends were turned into cuts")
     if seen.mended_terminals and (count := int(_flagged(seen))):
-        found.append(f"{count} terminal states without a flag are flagged")
+        found.append(f"{count} terminal states without a flag were flagged")
     if seen.retraced is not None:
         found += _v5(seen)
         tried, rows = int(seen.retraced.tried.sum()), len(seen.scan)

@@ -22,9 +22,10 @@ from shiftgym.datasets.load import find
 from shiftgym.datasets.load import locate as locate_set
 from shiftgym.datasets.metadata import name_of
 from shiftgym.datasets.names import NAMESPACE, DatasetName
-from shiftgym.datasets.packaged import load_packaged
+from shiftgym.datasets.packaged import load_packaged, packaged_index
 from shiftgym.datasets.store import sha256
 from shiftgym.domains import Domain
+from shiftgym.engine import mujoco
 from shiftgym.envs.task import Array
 from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym_tools.examining import Examination, examine
@@ -139,9 +140,10 @@ def check(
             found.facts = summary(seen, origin)
             found.keys = seen.scan.key
             found.content = content_hash(source)
+            _duplicates(found, seen)
             if called is not None and not called.origin:
                 _own(found, seen)
-            _duplicates(found, seen)
+                _engine(found, source, called)
     except ShiftgymError as error:
         found.problems.append(str(error))
     return found
@@ -189,6 +191,21 @@ def _own(found: Verification, seen: Examination) -> None:
     """Check what holds for shiftgym's own sets: MuJoCo 2.1.0's physics."""
     if seen.fit is not None and seen.fit.engine != "mujoco210":
         found.problems.append(f"recorded with {seen.fit.made_by}'s physics, not MuJoCo 2.1.0's")
+
+
+def _engine(found: Verification, source: Source, called: DatasetName) -> None:
+    """Say first where a set was made with another engine than the one that replays it."""
+    about = source.metadata.get(NAMESPACE) or packaged_index().get(called.short, {}).get(
+        "about", {}
+    )
+    made = about.get("collected_with", about.get("versions", {})).get("mujoco")
+    if made in (None, mujoco.__version__):
+        return
+    text = f"another engine: made with MuJoCo {made}, replayed here with {mujoco.__version__}"
+    if found.problems:
+        found.problems.insert(0, f"{text}, which can be the cause of what follows")
+    else:
+        found.notes.insert(0, text)
 
 
 def _duplicates(found: Verification, seen: Examination) -> None:

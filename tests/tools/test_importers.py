@@ -2,6 +2,7 @@
 
 import gymnasium as gym
 import minari
+import mujoco
 import numpy as np
 import pytest
 from import_helpers import ends, joined, recorded, rollouts, without, write_flat, write_minari
@@ -305,6 +306,19 @@ def test_minari_of_todays_engine_and_v5_rewards(root):
     assert report.facts["replay"]["beyond"] < 0.02
 
 
+@pytest.mark.parametrize(
+    ("body", "engine"),
+    [("HalfCheetah-v5", f"2.1.1 to {mujoco.__version__}"), ("Hopper-v5", mujoco.__version__)],
+)
+def test_engines_that_are_one_for_a_robot_are_named_together(root, body, engine):
+    """Only robots with contact margins can tell MuJoCo 2.1.1 to 3.4 from later ones."""
+    arrays = rollouts(gym.make(body, max_episode_steps=10**6), [40] * 12)
+    robot = body.removesuffix("-v5").lower()
+    _, report = read_foreign(write_minari(root, arrays, f"mujoco/{robot}/medium-v0"))
+    assert report.facts["replay"]["engine"] == f"MuJoCo {engine}"
+    assert any(f"the physics of MuJoCo {engine}, not" in note for note in report.notes)
+
+
 def test_v5_body_of_walker2d_is_another_domain(root, capsys):
     arrays = rollouts(gym.make("Walker2d-v5", max_episode_steps=10**6), [60] * 12)
     write_minari(root, arrays, "mujoco/walker2d/medium-v0")
@@ -352,10 +366,10 @@ def test_bad_numbers_are_refused_with_their_row(tmp_path, root, changes, message
 def test_names(tmp_path, root, capsys):
     path = str(write_flat(tmp_path / "run7.hdf5", recorded("hopper-morph", [15] * 6)))
     assert main(["data", "import", path]) == 1
-    assert "give --domain" in capsys.readouterr().err
+    assert "Give --domain" in capsys.readouterr().err
     assert main(["data", "import", path, "--domain", "hopper-morf"]) == 2
     assert main(["data", "import", path, "--domain", "hopper-morph"]) == 1
-    assert "give --quality" in capsys.readouterr().err
+    assert "Give --quality" in capsys.readouterr().err
     asked = ["data", "import", path, "--domain", "hopper-morph", "--quality", "expert"]
     assert main([*asked, "--name", "no/good"]) == 1
     assert main([*asked, "--name", "Lab7"]) == 0
@@ -367,6 +381,14 @@ def test_names(tmp_path, root, capsys):
     assert dataset_name("hopper-morph/expert-from_lab7").origin == "from_lab7"
     with pytest.raises(DomainError):
         dataset_name("hopper-morph/expert-lab7")
+
+
+def test_a_quality_without_a_word_here_is_told_as_such(tmp_path, capsys):
+    path = write_flat(tmp_path / "hopper_full_replay-v2.hdf5", recorded("hopper", [15] * 6))
+    assert main(["data", "import", str(path)]) == 1
+    told = capsys.readouterr().err
+    assert "D4RL's full_replay holds all that the training of its expert saw" in told
+    assert "Give --quality" in told and "--domain" not in told
 
 
 def test_domain_of_your_own(tmp_path):
@@ -396,6 +418,14 @@ def test_domain_of_your_own(tmp_path):
         ),
         ("D4RL/door/expert-v2", "door", "expert"),
         ("mujoco/walker2d/simple-v0", "walker2d", None),
+        ("hopper_mixed.hdf5", "hopper", "medium-replay"),
+        ("walker_mixed.hdf5", "walker2d", "medium-replay"),
+        ("ant_mixed-v0.hdf5", "ant", "medium-replay"),
+        ("hopper_full_replay-v2.hdf5", "hopper", None),
+        ("door_expert_clipped.hdf5", "door", "expert"),
+        ("pen_demos_clipped.hdf5", "pen", "human"),
+        ("pen-demos-v0-bc-combined.hdf5", "pen", "cloned"),
+        ("hopper_demos_clipped.hdf5", "hopper", None),
         ("shiftgym/hopper/medium-from_lab7-v0", "hopper", "medium"),
         ("walker2d-kinematic-footjnt-hard-random", "walker2d-kinematic-footjnt-hard", "random"),
         ("data.hdf5", None, None),
