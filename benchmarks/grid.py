@@ -46,7 +46,7 @@ from shiftgym.datasets.store import dataset_path
 from shiftgym.domains import episode_steps
 from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym.machine import usable_cpus
-from shiftgym.scores import MEASURED, reference
+from shiftgym.scores import MEASURED, default_reference, reference
 from shiftgym_agents.artifacts import hash_arrays, read_json, write_json, write_text
 from shiftgym_agents.methods import method
 from shiftgym_agents.metrics import read_metrics
@@ -177,7 +177,7 @@ def arrays(dataset: str) -> Any:
 
 def make_pair(chosen: str, source: str, target: str) -> ArrayPair:
     where = find(target).domain
-    scores = reference(where)
+    scores = reference(where, default_reference(where) or MEASURED)
     if not method(chosen).uses_source:
         return target_only(arrays(target), target, where, scores)
     return ArrayPair(arrays(source), arrays(target), where, (source, target), scores)
@@ -231,7 +231,7 @@ def rows_of(job: Job) -> Iterator[dict[str, Any]]:
                 "updates": row["update"],
                 "return_mean": row["return"],
                 "score": row["score"],
-                "reference": MEASURED,
+                "reference": default_reference(find(row["target"]).domain) or MEASURED,
             }
 
 
@@ -277,11 +277,15 @@ def about_grid(options: Options, grid: Grid) -> dict[str, Any]:
 def target_facts(target: str) -> dict[str, Any]:
     """Tell of a target set what results are compared with: its own mean return and score."""
     where, flat = find(target).domain, arrays(target)
-    whole, scores = episode_returns(flat, episode_steps(where.robot)), reference(where)
+    whole = episode_returns(flat, episode_steps(where.robot))
+    if not len(whole):
+        raise ShiftgymError(f"No episode of {target} is whole: it has no mean return to compare.")
+    table = default_reference(where) or MEASURED
+    scores = reference(where, table)
     mean = float(whole.mean())
     facts = {"return_mean": round(mean, 4), "score": round(scores.score(mean), 2)}
     facts |= {"whole_episodes": len(whole), "sha256": hash_arrays(flat)}
-    return facts | {"random": scores.random, "expert": scores.expert}
+    return facts | {"reference": table, "random": scores.random, "expert": scores.expert}
 
 
 def job_facts(job: Job) -> dict[str, Any]:

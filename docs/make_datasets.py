@@ -21,7 +21,7 @@ from shiftgym.datasets.names import HANDS, DatasetName
 from shiftgym.datasets.packaged import load_packaged, packaged_index
 from shiftgym.datasets.tiers import available
 from shiftgym.domains import domain, episode_steps, robots
-from shiftgym.scores import has_reference, reference
+from shiftgym.scores import MEASURED, default_reference, reference
 from shiftgym_tools.collect import collect, name_seed
 
 matplotlib.use("Agg")
@@ -164,8 +164,8 @@ def draw_returns(sets: dict[str, dict[str, Flat]]) -> Any:
         limit = episode_steps(domain(slug).robot)
         returns = {q: episode_returns(flat, limit) for q, flat in qualities.items()}
         marks = []
-        if has_reference(slug):
-            marks = [reference(slug).random, reference(slug).expert]
+        if (table := default_reference(slug)) is not None:
+            marks = [reference(slug, table).random, reference(slug, table).expert]
         everything = np.concatenate([*returns.values(), marks])
         low, high = everything.min(), everything.max()
         bins = np.linspace(low - 0.02 * (high - low), high + 0.02 * (high - low), 41)
@@ -233,8 +233,10 @@ def _row(name: DatasetName) -> str:
     entry = packaged_index()[name.short]
     told, mean = entry["about"], entry["return"]
     shown = "no whole episode" if mean is None else f"{mean:,.0f}"
-    scored = mean is not None and has_reference(name.domain)
-    score = f"{reference(name.domain).score(mean):.1f}" if scored else ""
+    score, table = "", default_reference(name.domain)
+    if mean is not None and table is not None:
+        of = "" if table == MEASURED else f" ({table})"
+        score = f"{reference(name.domain, table).score(mean):.1f}{of}"
     acted = " and ".join(f"`{policy}`" for policy in told["policies"])
     cells = [f"`{name}`", f"{entry['episodes']:,}", shown, score, acted, f"`{told['command']}`"]
     return f"| {' | '.join(cells)} |"

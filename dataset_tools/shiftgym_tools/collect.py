@@ -47,11 +47,16 @@ BLOCK_ROWS = 50_000
 STREAM_SEEDS = 1_000_000  # seeds set aside for the episodes of one stream
 
 
+Actor = str | Callable[[Array], Any]
+"""Who acts: a packaged policy, a ``.safetensors`` file, ``random``, or any function of observations
+(S, O) float32 that gives actions (S, A)."""
+
+
 @dataclass(frozen=True)
 class Part:
     """Say who acts, for how many transitions, in how many streams."""
 
-    policy: str
+    policy: Actor
     size: int
     streams: int
 
@@ -70,7 +75,7 @@ def name_seed(minari_id: str) -> int:
     return int(hashlib.sha256(minari_id.encode()).hexdigest()[:13], 16)
 
 
-def plan_parts(wanted: Sequence[tuple[str, int]], streams: int | None = None) -> list[Part]:
+def plan_parts(wanted: Sequence[tuple[Actor, int]], streams: int | None = None) -> list[Part]:
     """Spread streams over parts.
 
     Args:
@@ -93,6 +98,40 @@ def plan_parts(wanted: Sequence[tuple[str, int]], streams: int | None = None) ->
             count = min(count, max(1, size // STREAM_ROWS))
         parts.append(Part(policy, size, min(count, size)))
     return parts
+
+
+@dataclass(frozen=True)
+class Given:
+    """Let somebody's function act; what it gives is checked.
+
+    Attributes:
+        function: gives actions (S, A) for observations (S, O).
+        width: numbers per action.
+    """
+
+    function: Callable[[Array], Any]
+    width: int
+
+    def act(self, observations: Array, rng: np.random.Generator | None = None) -> Array:
+        """Ask the function for actions (S, A), or (A,) for one observation (O,).
+
+        Raises:
+            ShiftgymError: they are not finite numbers of that shape.
+        """
+        many = np.atleast_2d(observations)
+        actions, wanted = np.asarray(self.function(many)), (len(many), self.width)
+        if actions.shape != wanted or actions.dtype.kind not in "fiu":
+            raise ShiftgymError(
+                f"A behaviour must give {wanted} numbers for observations {many.shape}, got "
+                f"{actions.dtype} {actions.shape}."
+            )
+        if not np.isfinite(actions).all():
+            raise ShiftgymError("A behaviour gave an action that is not finite.")
+        return actions.astype(np.float32).reshape(*observations.shape[:-1], self.width)
+
+
+def _actor(behaviour: Actor, width: int) -> Policy | Given:
+    return load_policy(behaviour) if isinstance(behaviour, str) else Given(behaviour, width)
 
 
 class Collector:
@@ -122,10 +161,10 @@ class Collector:
         )
         space = self._env.single_action_space
         self._low, self._high = space.low, space.high
-        self._actors: list[tuple[slice, Policy | None]] = []
+        self._actors: list[tuple[slice, Policy | Given | None]] = []
         first = 0
         for part in parts:
-            policy = None if part.policy == RANDOM else load_policy(part.policy)
+            policy = None if part.policy == RANDOM else _actor(part.policy, len(self._low))
             self._actors.append((slice(first, first + part.streams), policy))
             first += part.streams
         self._check_policies(of, parts)
@@ -268,7 +307,7 @@ class Collector:
 
 def collect(
     where: str | Domain,
-    parts: Sequence[tuple[str, int]],
+    parts: Sequence[tuple[Actor, int]],
     seed: int,
     streams: int | None = None,
     progress: Callable[[int], Any] | None = None,
@@ -280,8 +319,10 @@ def collect(
 
     Args:
         where: the domain.
-        parts: behaviours with their transitions: a packaged policy, a ``.safetensors`` file, or
-            ``random``. Policies act stochastically, as in D4RL.
+        parts: behaviours with their transitions: a packaged policy, a ``.safetensors`` file,
+            ``random``, or any function that gives actions (S, A) for observations (S, O), a row
+            per stream. Packaged policies act stochastically, as in D4RL; a function brings its own
+            noise, and the result is as reproducible as it is.
         seed: fixes everything random; see :func:`name_seed`.
         streams: streams in all; see :func:`plan_parts`.
         progress: called after every step with the number of transitions it brought.

@@ -9,7 +9,8 @@
     next_observations   if there       episode_1/...
 
 A stored next observation is used as it is. Where a flat file has none, the next row's observation
-stands in inside an episode, and the last row of each has no known one.
+stands in inside an episode, and the last row of each has no known one: its own observation stands
+there, as in sets that were imported with such terminal rows.
 """
 
 from __future__ import annotations
@@ -153,6 +154,7 @@ class Source:
             arrays[name] = flags == 1
         for name in ("observations", "next_observations"):
             arrays[name] = self._narrow(arrays[name])
+        known &= ~stood_in(arrays["observations"], arrays["next_observations"], arrays["terminals"])
         return Block(start, known=known, odd_flags=odd, **arrays)
 
     def _narrow(self, observations: Array) -> Array:
@@ -187,10 +189,12 @@ class FlatSource(Source):
             found["next_observations"] = _floats(self.arrays["next_observations"][start:stop])
         else:
             after = _floats(self.arrays["observations"][start + 1 : stop + 1])
-            missing = np.zeros((stop - start - len(after), after.shape[1]), np.float32)
-            found["next_observations"] = np.concatenate((after, missing))
             known = (found["terminals"] == 0) & (found["timeouts"] == 0)
             known[len(after) :] = False
+            last = found["observations"][len(after) :]
+            after = np.concatenate((after, last))
+            after[~known] = found["observations"][~known]
+            found["next_observations"] = after
         return found, known
 
 
@@ -220,6 +224,13 @@ class MinariSource(Source):
                 parts[name].append(group[key][low:high].reshape(-1))
         found = {name: np.concatenate(arrays) for name, arrays in parts.items()}
         return found, np.ones(stop - start, dtype=bool)
+
+
+def stood_in(observations: Array, next_observations: Array, terminals: Array) -> Array:
+    """Say which terminal rows have their own observation for want of a next one, (n,) bool."""
+    found = np.array(terminals, dtype=bool)
+    found[found] = (observations[found] == next_observations[found]).all(axis=1)
+    return found
 
 
 def from_flat(flat: Flat, label: str) -> Source:

@@ -28,7 +28,7 @@ from shiftgym.datasets.names import DatasetName, dataset_name, read_size, split_
 from shiftgym.datasets.store import dataset_path, write_dataset
 from shiftgym.domains import Domain, load_domains
 from shiftgym.errors import DomainError, ShiftgymError, nearest
-from shiftgym.scores import has_reference, normalized_score
+from shiftgym.scores import default_reference, normalized_score
 from shiftgym_agents.artifacts import provenance
 from shiftgym_agents.interrupt import StopRequest
 from shiftgym_tools.collect import Collector, Part, name_seed
@@ -249,10 +249,12 @@ def report(job: Job, path: Path, started: float) -> None:
         sha = f", SHA-256 {b.sha256[:12]}" if b.sha256 else ""
         print(f"  behaviour {b.policy}: {b.transitions:,} transitions{sha}{note}")
     if (mean := told["shiftgym"]["return"]) is not None:
-        score = "no score reference"
-        if has_reference(name.domain):
-            score = f"score {normalized_score(name.domain, mean):.1f}"
+        score, table = "no score reference", default_reference(name.domain)
+        if table is not None:
+            score = f"score {normalized_score(name.domain, mean, table):.1f} ({table})"
         print(f"  mean return {mean:,.1f} of whole episodes; {score}")
+    else:
+        print("  no mean return: no episode is whole, the end of the set cut every one")
     print(f"  in {path}")
 
 

@@ -102,12 +102,13 @@ def sha256(policy: str) -> str | None:
 
 def _told(part: Part, tier: str | None) -> Behaviour:
     """Describe a part; files go by their name, not by where they lie."""
-    training = {} if part.policy == RANDOM else load_policy(part.policy).metadata
-    told = part.policy.rpartition("/")[2]
+    policy = str(part.policy)  # recipes name their policies
+    training = {} if policy == RANDOM else load_policy(policy).metadata
+    told = policy.rpartition("/")[2]
     stands_for = None if tier in (None, told) else tier
-    name = told if part.policy.endswith(".safetensors") else part.policy
+    name = told if policy.endswith(".safetensors") else policy
     kept = {key: training[key] for key in TRAINING if key in training}
-    return Behaviour(name, sha256(part.policy), part.size, part.streams, stands_for, kept)
+    return Behaviour(name, sha256(policy), part.size, part.streams, stands_for, kept)
 
 
 def _check(of: Domain, policy: str) -> None:

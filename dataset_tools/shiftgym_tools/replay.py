@@ -111,6 +111,8 @@ class Replay:
         errors: largest absolute difference over the observed positions (m, rad) and velocities
             (m/s, rad/s) after the step; NaN where a row is not usable.
         reward_errors: absolute difference of the reward; NaN likewise.
+        rewards: the domain's own reward, (N,); NaN likewise.
+        arrived: observation that the replay arrives with, (N, O); NaN likewise.
         terminated: whether the state the replay arrives in is terminal.
         usable: False where a clipped velocity cannot be known, so nothing was replayed.
         joins: rows whose next observation is the initial state of another episode.
@@ -121,6 +123,8 @@ class Replay:
     domain: Domain
     errors: Array
     reward_errors: Array
+    rewards: Array
+    arrived: Array
     terminated: Array
     usable: Array
     joins: Array
@@ -208,6 +212,8 @@ class _Replayer:
         self.follows: Array = rows.follows()
         self.errors = np.full(count, np.nan)
         self.reward_errors = np.full(count, np.nan)
+        self.rewards = np.full(count, np.nan)
+        self.arrived = np.full(self.next.shape, np.nan)
         self.terminated = np.zeros(count, dtype=bool)
         self.joins = np.zeros(count, dtype=bool)
         self.done = np.zeros(count, dtype=bool)
@@ -231,8 +237,8 @@ class _Replayer:
                 waiting[ready] = False
         self.progress(count - int(self.done.sum()))
         return Replay(
-            self.domain, self.errors, self.reward_errors, self.terminated, self.done, self.joins,
-            self.qpos, self.qvel,
+            self.domain, self.errors, self.reward_errors, self.rewards, self.arrived,
+            self.terminated, self.done, self.joins, self.qpos, self.qvel,
         )  # fmt: skip
 
     def _clipped(self) -> Array:
@@ -263,7 +269,8 @@ class _Replayer:
         self.ctrl[used] = task.control(sims, actions)[used]
         batch.step(ids=ids, nstep=task.frame_skip)
 
-        difference = np.abs(task.observe(sims)[used] - self.next[rows])
+        self.arrived[rows] = task.observe(sims)[used]
+        difference = np.abs(self.arrived[rows] - self.next[rows])
         self.errors[rows] = difference.max(axis=1)
         self.after[rows] = sims.qvel[used]
         self.terminated[rows] = task.terminated(sims)[used]
@@ -275,6 +282,7 @@ class _Replayer:
         x = sims.memory["x"]
         x[np.searchsorted(rows, known)] += self.lag[known - 1]
         rewards, _ = task.reward(sims, actions)
+        self.rewards[rows] = rewards[used]
         self.reward_errors[rows] = np.abs(rewards[used] - self.transitions.rewards[rows])
         self.progress(len(rows))
 

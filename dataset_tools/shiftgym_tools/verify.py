@@ -22,17 +22,21 @@ from shiftgym.datasets.load import find
 from shiftgym.datasets.load import locate as locate_set
 from shiftgym.datasets.metadata import name_of
 from shiftgym.datasets.names import NAMESPACE, DatasetName
-from shiftgym.datasets.packaged import load_packaged
+from shiftgym.datasets.packaged import load_packaged, packaged_index
 from shiftgym.datasets.store import sha256
 from shiftgym.domains import Domain
+from shiftgym.engine import mujoco
 from shiftgym.envs.task import Array
 from shiftgym.errors import DomainError, ShiftgymError
-from shiftgym_tools.examining import Examination, Progress, examine
-from shiftgym_tools.guessing import decide
+from shiftgym_tools.examining import Examination, examine
+from shiftgym_tools.flaws import flaws
+from shiftgym_tools.guessing import decide, origin_of
 from shiftgym_tools.layouts import Source, from_flat
 from shiftgym_tools.opening import locate as locate_file
 from shiftgym_tools.opening import open_source
-from shiftgym_tools.remarks import flaws, lines, notes, summary
+from shiftgym_tools.plausible import repeated_episodes
+from shiftgym_tools.remarks import lines, notes, summary
+from shiftgym_tools.retracing import Progress
 
 
 @dataclass
@@ -130,14 +134,16 @@ def check(
                 raise ShiftgymError(f"{source.label} does not say its domain: give --domain.")
             _identity(found, source, called)
             seen = examine(source, where, all_rows=all_rows, progress=progress)
-            found.problems += seen.problems + flaws(seen)
+            origin = origin_of(where, source.layout) if called is None else called.origin
+            found.problems += seen.problems + [str(flaw) for flaw in flaws(seen)]
             found.notes += notes(seen)
-            found.facts = summary(seen)
+            found.facts = summary(seen, origin)
             found.keys = seen.scan.key
             found.content = content_hash(source)
+            _duplicates(found, seen)
             if called is not None and not called.origin:
                 _own(found, seen)
-            _duplicates(found, seen)
+                _engine(found, source, called)
     except ShiftgymError as error:
         found.problems.append(str(error))
     return found
@@ -187,16 +193,25 @@ def _own(found: Verification, seen: Examination) -> None:
         found.problems.append(f"recorded with {seen.fit.made_by}'s physics, not MuJoCo 2.1.0's")
 
 
+def _engine(found: Verification, source: Source, called: DatasetName) -> None:
+    """Say first where a set was made with another engine than the one that replays it."""
+    about = source.metadata.get(NAMESPACE) or packaged_index().get(called.short, {}).get(
+        "about", {}
+    )
+    made = about.get("collected_with", about.get("versions", {})).get("mujoco")
+    if made in (None, mujoco.__version__):
+        return
+    text = f"another engine: made with MuJoCo {made}, replayed here with {mujoco.__version__}"
+    if found.problems:
+        found.problems.insert(0, f"{text}, which can be the cause of what follows")
+    else:
+        found.notes.insert(0, text)
+
+
 def _duplicates(found: Verification, seen: Examination) -> None:
-    """Look for rows and episodes that occur twice."""
-    keys, episodes = seen.scan.key, seen.episodes
-    twice = len(keys) - len(np.unique(keys))
-    ends = np.cumsum(episodes.lengths)
-    hashes = np.add.reduceat(keys[episodes.kept], ends - episodes.lengths) if len(ends) else ends
-    repeated = len(hashes) - len(np.unique(hashes))
-    if repeated:
-        found.problems.append(f"{repeated} of {len(hashes)} episodes occur more than once")
-    elif twice:
+    """Look for rows that occur twice; whole episodes that do are a flaw."""
+    episodes, twice = repeated_episodes(seen.scan, seen.episodes)
+    if twice and not episodes:
         found.notes.append(f"{twice} rows occur more than once (same observation and action)")
 
 

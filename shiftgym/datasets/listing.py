@@ -14,7 +14,9 @@ from shiftgym.datasets.store import minari_root
 from shiftgym.datasets.tiers import TIERS, missing_tiers
 from shiftgym.domains import catalogue
 from shiftgym.errors import ShiftgymError
-from shiftgym.scores import has_reference, normalized_score
+from shiftgym.scores import default_reference, normalized_score
+
+UNKNOWN = ("robot", "domain", "quality", "episodes", "return", "score", "reference")  # of damage
 
 
 def rows(root: Path | None = None) -> list[dict[str, Any]]:
@@ -25,9 +27,9 @@ def rows(root: Path | None = None) -> list[dict[str, Any]]:
 
     Returns:
         One row per set: ``name``, ``minari`` (id), ``robot``, ``domain``, ``quality``, ``size``,
-        ``episodes``, ``return`` (mean of whole episodes), ``score`` (0..100) and ``where``:
-        ``packaged``, ``installed``, ``packaged, installed``, ``makeable``, or what is wrong with
-        it. Numbers that are not known are None.
+        ``episodes``, ``return`` (mean of whole episodes), ``score`` (0..100), ``reference`` (whose
+        returns count as 0 and 100 there), and ``where``: ``packaged``, ``installed``, both,
+        ``makeable``, or what is wrong with it. Numbers that are not known are None.
     """
     found: dict[str, dict[str, Any]] = {}
     for short, entry in packaged_index().items():
@@ -43,9 +45,12 @@ def rows(root: Path | None = None) -> list[dict[str, Any]]:
     for name in makeable():
         found.setdefault(name.short, _row(name) | {"where": "makeable"})
     for row in found.values():
-        slug = row["domain"]
-        if row["return"] is not None and slug in catalogue() and has_reference(slug):
-            row["score"] = round(normalized_score(slug, row["return"]), 2)
+        slug, mean, origin = row["domain"], row["return"], row.pop("origin", "")
+        if mean is None or slug not in catalogue():
+            continue
+        if (table := default_reference(slug, origin)) is not None:
+            row["score"] = round(normalized_score(slug, mean, table), 2)
+            row["reference"] = table
     return list(found.values())
 
 
@@ -85,6 +90,8 @@ def _row(name: DatasetName) -> dict[str, Any]:
         "episodes": None,
         "return": None,
         "score": None,
+        "reference": None,
+        "origin": name.origin,
         "where": "",
     }
 
@@ -98,6 +105,6 @@ def _installed(folder: Path) -> dict[str, Any]:
         known = {"episodes": episodes, "return": None if mean is None else float(mean)}
         return _row(name_of(told)) | known | {"where": "installed"}
     except (ShiftgymError, KeyError, TypeError, ValueError) as error:
-        unknown = dict.fromkeys(("robot", "domain", "quality", "episodes", "return", "score"))
+        unknown = dict.fromkeys(UNKNOWN)
         wrong = {"where": f"damaged: {error}".splitlines()[0]}
         return {"name": short, "minari": f"{NAMESPACE}/{short}-v0", "size": 0} | unknown | wrong

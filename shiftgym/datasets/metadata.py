@@ -17,7 +17,7 @@ from shiftgym.datasets.names import DatasetName, dataset_name
 from shiftgym.domains import Domain, from_kwargs
 from shiftgym.edits import dump_edits
 from shiftgym.errors import ShiftgymError
-from shiftgym.scores import reference
+from shiftgym.scores import default_reference, reference
 
 FORMAT = 1
 METADATA = "metadata.json"
@@ -29,7 +29,7 @@ PROJECT = "https://pypi.org/project/shiftgym/"
 TEXTS = ("description", "algorithm", "author", "author_email", "code_permalink")
 RESERVED = (
     "format", "name", "domain", "robot", "shift", "edits", "size", "quality", "origin", "sha256",
-    "return", "versions",
+    "return", "whole_episodes", "reference", "versions",
 )  # fmt: skip
 
 
@@ -51,6 +51,7 @@ def build(
     *,
     episodes: int,
     mean_return: float | None,
+    whole_episodes: int,
     megabytes: float,
     sha256: str,
 ) -> dict[str, Any]:
@@ -62,7 +63,9 @@ def build(
             fill Minari's keys; everything else that is JSON-able (``policies`` as name ->
             SHA-256, ``seed``, ``steps``, ...) is kept under ``shiftgym``.
         episodes: number of episodes.
-        mean_return: undiscounted, over whole episodes; None where none is whole.
+        mean_return: undiscounted, over whole episodes (a terminal state or the time limit ended
+            them); None where none is whole.
+        whole_episodes: how many are.
         megabytes: size of the data file.
         sha256: checksum of the data file.
     """
@@ -91,11 +94,9 @@ def build(
         "description": about.get("description") or describe(name),
         "requirements": REQUIREMENTS,
     }
-    try:
-        scale = reference(name.domain, "shiftgym")
-    except ShiftgymError:  # none measured: a domain of the user's own
-        pass
-    else:
+    table = default_reference(name.domain, name.origin)
+    if table is not None:  # a domain of the user's own has none
+        scale = reference(name.domain, table)
         found |= {
             "ref_min_score": scale.random,
             "ref_max_score": scale.expert,
@@ -112,6 +113,8 @@ def build(
         "quality": name.quality,
         "origin": name.origin,
         "return": mean_return,
+        "whole_episodes": whole_episodes,
+        "reference": table,
         "sha256": sha256,
         "versions": {package: _version(package) for package in ("shiftgym", "mujoco", "numpy")},
     }

@@ -57,6 +57,7 @@ def write_dataset(
     *,
     replace: bool = False,
     episode_seeds: Iterable[int] | None = None,
+    returns: np.ndarray | None = None,
 ) -> Path:
     """Write a Minari dataset; it appears under its name when it is complete.
 
@@ -68,6 +69,8 @@ def write_dataset(
         root: Minari's folder of datasets by default.
         replace: write anew what is there already.
         episode_seeds: seed of each episode's reset, stored with it.
+        returns: of the whole episodes, where the rows alone do not tell (an importer had to leave
+            some out); from the rows by default.
 
     Returns:
         The dataset's folder.
@@ -102,11 +105,13 @@ def write_dataset(
                     f"{name} names {name.size:,} transitions, got {writer.rows:,}. "
                     f"Name it {name.sized(writer.rows)}."
                 )
+            earned = np.array(whole) if returns is None else returns
             told = metadata.build(
                 name,
                 about,
                 episodes=writer.episodes,
-                mean_return=mean_return(np.array(whole)),
+                mean_return=mean_return(earned),
+                whole_episodes=len(earned),
                 megabytes=(data / DATA).stat().st_size / 1e6,
                 sha256=sha256(data / DATA),
             )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from dataset_helpers import made_up
 
 import shiftgym
+from shiftgym.cli import main
 from shiftgym.datasets.flat import check_flat, episode_bounds, episode_returns, mean_return, spaces
+from shiftgym.datasets.metadata import read_metadata
+from shiftgym.datasets.packaged import load_packaged, packaged_index
+from shiftgym.datasets.store import write_dataset
+from shiftgym.domains import episode_steps
 
 
 def spoilt(field: str, where: object, value: object) -> dict[str, np.ndarray]:
@@ -81,12 +88,40 @@ def test_episodes_and_their_returns() -> None:
     whole = [
         earned
         for earned, a, b in zip(expected, bounds, bounds[1:], strict=False)
-        if flat["terminated"][b - 1] or b - a >= longest - 1
+        if flat["terminated"][b - 1] or b - a >= longest
     ]
     assert 0 < len(whole) < len(expected)
     np.testing.assert_allclose(episode_returns(flat, longest), whole)
     assert mean_return(episode_returns(flat, longest)) == pytest.approx(np.mean(whole), abs=1e-4)
     assert mean_return(np.zeros(0)) is None
+
+
+def test_an_episode_that_the_end_of_the_set_cuts_is_not_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even one step before the limit."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    flat = made_up(1999)
+    flat["terminated"][:], flat["truncated"][:] = False, False
+    flat["next_observations"][:-1] = flat["observations"][1:]
+    flat["truncated"][[999, 1998]] = True
+    whole = flat["rewards"][:1000].sum(dtype=np.float64)
+    np.testing.assert_allclose(episode_returns(flat, 1000), [whole])
+    name = shiftgym.dataset_name("hopper/medium-1999")
+    told = read_metadata(write_dataset(flat, name, {}))["shiftgym"]
+    assert told["return"] == pytest.approx(whole, abs=1e-3) and told["whole_episodes"] == 1
+    rows = slice(1000, None)
+    last = {key: values[rows] for key, values in flat.items()}
+    told = read_metadata(write_dataset(last, name.sized(999), {}))["shiftgym"]
+    assert told["return"] is None and told["whole_episodes"] == 0
+    assert main(["data", "list", "--robot", "hopper"]) == 0
+    assert "none whole" in capsys.readouterr().out
+
+
+def test_the_index_of_packaged_sets_holds_means_of_whole_episodes() -> None:
+    for name, entry in list(packaged_index().items())[::6]:
+        limit = episode_steps(shiftgym.dataset_name(name).domain.robot)
+        assert entry["return"] == mean_return(episode_returns(load_packaged(name), limit))
 
 
 @pytest.mark.parametrize("robot", shiftgym.robots())

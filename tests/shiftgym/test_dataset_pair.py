@@ -8,7 +8,9 @@ import pytest
 from dataset_helpers import assert_equal, made_up, named
 
 import shiftgym
-from shiftgym.datasets.store import write_dataset
+from shiftgym.datasets.listing import rows
+from shiftgym.datasets.metadata import read_metadata
+from shiftgym.datasets.store import dataset_path, write_dataset
 from shiftgym.scores import Reference
 
 
@@ -30,13 +32,43 @@ def test_a_pair_owns_both_sets_the_domain_and_the_score(root: Path) -> None:
         "hopper/medium-300", "hopper-morph-foot-easy/medium-100",
     ]  # fmt: skip
     assert pair.score(pair.reference.expert) == 100 and pair.score(pair.reference.random) == 0
-    assert repr(pair) == "Pair('hopper/medium-300', 'hopper-morph-foot-easy/medium-100')"
+    names = "'hopper/medium-300', 'hopper-morph-foot-easy/medium-100'"
+    assert repr(pair) == f"Pair({names}, reference='odrl')" and pair.reference_name == "odrl"
 
 
 def test_pairs_go_both_ways_with_a_reference_of_ones_own(root: Path) -> None:
     own = Reference(random=0.0, expert=50.0)
     pair = shiftgym.Pair("hopper-morph-foot-easy/medium-100", "hopper/medium-300", own)
     assert pair.domain == shiftgym.domain("hopper") and pair.score(25.0) == 50.0
+    assert pair.reference_name == "own"
+
+
+@pytest.mark.parametrize(
+    ("target", "table"),
+    [
+        ("hopper-morph/medium-otdf", "otdf"),
+        ("hopper-friction-x2/medium-odrl", "odrl"),
+        ("hopper-friction-x2/medium-from_lab7", "shiftgym"),
+        ("hopper/expert-d4rl", "d4rl"),
+        ("hopper/expert-minari", "shiftgym"),
+        ("hopper-morph/medium-100", "shiftgym"),
+    ],
+)
+def test_scores_are_of_the_reference_of_the_targets_origin(
+    root: Path, target: str, table: str
+) -> None:
+    name = shiftgym.dataset_name(target).sized(100)
+    write_dataset(made_up(100, 3), name, {})
+    pair = shiftgym.Pair("hopper/medium-300", target)
+    assert pair.reference_name == table and f"reference='{table}'" in repr(pair)
+    assert pair.reference == shiftgym.scores.reference(name.domain, table)
+    told = read_metadata(dataset_path(name, root))
+    assert told["shiftgym"]["reference"] == table
+    assert told["ref_max_score"] == pair.reference.expert
+    (row,) = [row for row in rows(root) if row["name"] == target]
+    assert row["reference"] == table and "origin" not in row
+    if row["return"] is not None:
+        assert row["score"] == pytest.approx(pair.score(row["return"]), abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -195,3 +195,36 @@ def test_blas_threads_are_given_back() -> None:
     with one_blas_thread():
         assert found[0]() == 1
     assert found[0]() == before
+
+
+def test_any_function_acts() -> None:
+    """What it gives is executed and stored, clipped to the action space."""
+    seen: list[tuple[int, ...]] = []
+
+    def push(observations: np.ndarray) -> np.ndarray:
+        seen.append(observations.shape)
+        return np.stack([2 * observations[:, 0], observations[:, 1], 0 * observations[:, 2]], 1)
+
+    flat = concatenate(list(collect("hopper", [(push, 300), ("random", 100)], seed=0, streams=4)))
+    check_flat(flat, shiftgym.domain("hopper"))
+    own = {name: values[:300] for name, values in flat.items()}
+    given = np.clip(push(own["observations"]), -1, 1)
+    np.testing.assert_allclose(own["actions"], given, atol=1e-6)
+    assert set(seen[1:-1]) == {(3, 11)}
+    again = concatenate(list(collect("hopper", [(push, 300), ("random", 100)], seed=0, streams=4)))
+    for name in FIELDS:
+        np.testing.assert_array_equal(flat[name], again[name])
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (lambda o: o[:, :2], r"\(1, 3\) numbers for observations \(1, 11\), got float32 \(1, 2\)"),
+        (lambda o: o[0, :3], r"got float32 \(3,\)"),
+        (lambda o: None, "got object"),
+        (lambda o: np.full((len(o), 3), np.nan), "not finite"),
+    ],
+)
+def test_a_function_that_gives_no_actions_is_told(function: Any, says: str) -> None:
+    with pytest.raises(shiftgym.ShiftgymError, match=says):
+        list(collect("hopper", [(function, 20)], seed=0))

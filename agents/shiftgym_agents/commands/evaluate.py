@@ -11,7 +11,7 @@ import tyro
 
 from shiftgym.domains import Domain, domain, from_kwargs
 from shiftgym.errors import DomainError, ShiftgymError
-from shiftgym.scores import Reference, has_reference, reference
+from shiftgym.scores import Reference, default_reference, reference
 from shiftgym.statistics import bootstrap_interval
 from shiftgym_agents.commands.robustness import PerturbOptions, evaluate_perturbed
 from shiftgym_agents.evaluation import Evaluator
@@ -114,7 +114,8 @@ def _measure(
 
 
 def _reference(place: Domain, entry: dict[str, Any]) -> Reference | None:
-    """Find the returns that count as 0 and 100: training's own in its domain, else ours."""
+    """Find the returns that count as 0 and 100: training's own in its domain, else the default."""
     if place == from_kwargs(**entry["domain"]):
         return entry["reference"] and Reference(**entry["reference"])
-    return reference(place) if has_reference(place) else None
+    table = default_reference(place)
+    return None if table is None else reference(place, table)

@@ -14,6 +14,7 @@ import tyro
 import shiftgym
 from shiftgym.datasets.load import find, load
 from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.scores import MEASURED, default_reference
 from shiftgym.scores import reference as find_reference
 from shiftgym_agents.agent import Agent, Config
 from shiftgym_agents.methods import METHODS, method
@@ -32,8 +33,9 @@ class PairOptions:
     """Dataset of the domain that policies are for: hopper-kinematic/medium."""
     source: str | None = None
     """Dataset of another domain of the same robot: hopper/medium."""
-    reference: str = "shiftgym"
-    """Table of reference returns for scores: shiftgym, otdf, odrl or d4rl."""
+    reference: str | None = None
+    """Table of reference returns for scores: shiftgym, otdf, odrl or d4rl; by default that of the
+    target's origin, shiftgym for this package's own sets."""
     seeds: int = 1
     """How many runs train at once, each with its own seed."""
     first_seed: int = 0
@@ -157,7 +159,8 @@ def open_pair(name: str, chosen: PairOptions) -> TrainingPair:
         robot = find(chosen.target).domain.robot
         raise DomainError(f"{name} needs a source: add --source {robot}/medium.")
     target = find(chosen.target)
-    scores = find_reference(target.domain, chosen.reference)
+    table = chosen.reference or default_reference(target.domain, target.origin) or MEASURED
+    scores = find_reference(target.domain, table)
     return target_only(load(target), target, target.domain, scores)
 
 
