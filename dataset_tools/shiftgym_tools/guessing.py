@@ -124,4 +124,4 @@ def import_name(
                 f"--name is one word of letters, digits and '_' (up to 40), got {tag!r}; the set "
                 f"is then called {where.slug}/{quality}-from_lab7."
             )
-    return DatasetName(where, quality, rows or usual_size(where), origin)
+    return DatasetName(where, quality, rows or usual_size(where, quality), origin)

@@ -28,8 +28,8 @@ SCORED_EPISODES = 100
 PROJECT = "https://pypi.org/project/shiftgym/"
 TEXTS = ("description", "algorithm", "author", "author_email", "code_permalink")
 RESERVED = (
-    "format", "name", "domain", "robot", "shift", "edits", "size", "quality", "origin", "sha256",
-    "return", "versions",
+    "format", "name", "domain", "robot", "shift", "edits", "size", "quality", "origin", "made",
+    "sha256", "content", "return", "versions",
 )  # fmt: skip
 
 
@@ -53,6 +53,7 @@ def build(
     mean_return: float | None,
     megabytes: float,
     sha256: str,
+    content: str,
 ) -> dict[str, Any]:
     """Give the contents of a set's metadata.json.
 
@@ -65,6 +66,7 @@ def build(
         mean_return: undiscounted, over whole episodes; None where none is whole.
         megabytes: size of the data file.
         sha256: checksum of the data file.
+        content: checksum of the rows; see :mod:`shiftgym.datasets.canonical`.
     """
     spec = env_spec(name.domain).to_json()
     observations, actions = spaces(name.domain)
@@ -111,8 +113,10 @@ def build(
         "size": name.size,
         "quality": name.quality,
         "origin": name.origin,
+        "made": name.made,
         "return": mean_return,
         "sha256": sha256,
+        "content": content,
         "versions": {package: _version(package) for package in ("shiftgym", "mujoco", "numpy")},
     }
     return found
