@@ -19,8 +19,9 @@ from shiftgym.datasets import dataset_name
 from shiftgym.datasets.flat import Flat, concatenate, episode_returns
 from shiftgym.datasets.names import HANDS, DatasetName
 from shiftgym.datasets.packaged import load_packaged, packaged_index
-from shiftgym.datasets.tiers import available
+from shiftgym.datasets.tiers import policy_of
 from shiftgym.domains import domain, episode_steps, robots
+from shiftgym.policies import top_policy
 from shiftgym.scores import MEASURED, default_reference, reference
 from shiftgym_tools.collect import collect, name_seed
 
@@ -30,7 +31,10 @@ import matplotlib.pyplot as plt  # noqa: E402
 HERE = Path(__file__).parent
 PICTURES = "datasets"  # folder of the pictures
 SAMPLE = 5_000
-COLOURS = {"medium": "#3b75af", "medium-expert": "#8d69b8", "expert": "#d1662a", "best": "#d1662a"}
+COLOURS = {
+    "medium": "#3b75af", "medium-expert": "#8d69b8", "medium-best": "#8d69b8",
+    "expert": "#d1662a", "best": "#d1662a",
+}  # fmt: skip
 GREY = "#b5b5b5"
 RUNNERS = [robot for robot in robots() if robot not in HANDS]
 FAMILIES: dict[str, tuple[str, str, Callable[[DatasetName], bool]]] = {
@@ -97,7 +101,7 @@ def target_page(family: str, title: str, means: str, names: list[DatasetName]) -
         "| --- | ---: | ---: | ---: | --- | --- |",
         *map(_row, names),
         "",
-        "`best` stands in for `expert` where no policy reached the bar: [policies](policies.md).",
+        "Where no policy reached the bar of an expert it is `best`: [policies](policies.md).",
         "",
         "## Returns and rewards",
         "",
@@ -117,22 +121,28 @@ def source_page() -> str:
     """Lay out the page of the unshifted robots' sets, which users make."""
     lines = ["# Source sets", ""]
     lines += [
-        "A million transitions per set, made on your machine from the packaged policies; any other",
-        "size with `--size`. The histograms are of samples of 5,000.",
+        "A million transitions per set, made on your machine from the packaged policies, the same",
+        "bytes on every machine; any other size with `--size`. The histograms are of samples of",
+        "5,000.",
         "",
         "| tier | command |",
         "| --- | --- |",
     ]
     samples: dict[str, dict[str, Flat]] = {}
     for robot in robots():
-        for tier in ("medium", "expert"):
-            policy = available(domain(robot), tier)
+        for tier in ("medium", "expert", "best"):
+            policy = policy_of(domain(robot), tier)
             if policy:
-                told = policy.partition("/")[2]
                 lines.append(f"| `{policy}` | `shiftgym data make {robot}/{tier}` |")
-                samples.setdefault(robot, {})[told] = sample(robot, policy)
-    lines += ["", "`medium-expert` is half and half; `medium-replay` takes equal shares of eight"]
-    lines += ["policies between random and medium, and of medium; `random` needs no policy.", ""]
+                samples.setdefault(robot, {})[tier] = sample(robot, policy)
+    lines += [
+        "",
+        "`medium-expert` is half and half. `medium-replay`, of 500,000 transitions, takes",
+    ]
+    lines += [
+        "equal shares of random actions and of eight policies of one training, from random to"
+    ]
+    lines += ["medium. `random` needs no policy.", ""]
     if samples:
         lines += ["## Returns and rewards", "", HOW_TO_READ]
         lines += _picture("sources_returns", "returns and rewards", draw_returns(samples))
@@ -148,8 +158,9 @@ def sample(robot: str, policy: str) -> Flat:
 
 def _both(slug: str, sets: dict[str, Flat]) -> tuple[str, Flat, Flat] | None:
     """Give a target's best set, and a sample of its robot's data of the same tier."""
-    for tier in ("expert", "medium"):
-        policy = available(domain(domain(slug).robot), tier)
+    robot = domain(domain(slug).robot)
+    for tier in ("expert", "best", "medium"):
+        policy = policy_of(robot, "medium") if tier == "medium" else top_policy(robot)
         if tier in sets and policy:
             return tier, sample(domain(slug).robot, policy), sets[tier]
     return None

@@ -31,6 +31,10 @@ COMMANDS = {
     "scores measure": ("shiftgym_tools.reference_scores:measure", "measure reference returns"),
     "data make": ("shiftgym_tools.make:make", "make a dataset from behaviour policies"),
     "data package": ("shiftgym_tools.target_sets:package", "make the packaged target sets"),
+    "data canonical": (
+        "shiftgym_tools.canonical_sets:canonical",
+        "fill the table of checksums of made sets",
+    ),
     "data import": ("shiftgym_tools.importers:import_dataset", "import D4RL, OTDF, ODRL or Minari"),
     "train": ("shiftgym_agents.commands.train:train", "train an agent on a source and a target"),
     "eval": ("shiftgym_agents.commands.evaluate:evaluate", "evaluate trained agents anew"),

@@ -18,12 +18,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from shiftgym import exact
 from shiftgym.domains import ASSETS, Domain, domain
 from shiftgym.envs.task import Array
 from shiftgym.errors import ShiftgymError, nearest
@@ -47,7 +48,9 @@ class Policy:
     metadata: dict[str, str]
 
     def act(self, observations: Array, rng: np.random.Generator | None = None) -> Array:
-        """Choose actions.
+        """Choose actions, the same bits on every processor: see :mod:`shiftgym.exact`.
+
+        Each row's action is a function of that row, and of the noise drawn for it, alone.
 
         Args:
             observations: (N, obs) or (obs,).
@@ -57,27 +60,46 @@ class Policy:
             Actions float32, (N, act) or (act,).
         """
         a = self.arrays
-        x = np.asarray(observations, dtype=np.float32)
+        x = np.asarray(observations, dtype=np.float64)
         if x.shape[-1] != a["W0"].shape[0]:
             raise ShiftgymError(
                 f"This policy of {self.metadata.get('domain')} takes {a['W0'].shape[0]} numbers "
                 f"per observation, got {x.shape[-1]}."
             )
         if self.metadata["kind"] == "sac":
-            out = np.maximum(np.maximum(x @ a["W0"] + a["b0"], 0) @ a["W1"] + a["b1"], 0)
-            mean, log_std = np.split(out @ a["W2"] + a["b2"], 2, axis=-1)
-            log_std = np.clip(log_std, *LOG_STD_RANGE)
-            return np.tanh(mean if rng is None else mean + _noise(rng, log_std))
-        x = (x - a["in_shift"]) / (a["in_scale"] + np.float32(1e-8))
-        out = np.tanh(np.tanh(x @ a["W0"] + a["b0"]) @ a["W1"] + a["b1"])
-        mean = (out @ a["W2"] + a["b2"]) * a["out_scale"] + a["out_shift"]
-        if rng is None:
-            return mean
-        return mean + _noise(rng, np.broadcast_to(a["log_std"], mean.shape))
+            for layer in (0, 1):
+                x = self._layer(x, layer)
+                np.maximum(x, 0, out=x)
+            out = self._layer(x, 2)
+            mean, log_std = out[..., : out.shape[-1] // 2], out[..., out.shape[-1] // 2 :]
+            if rng is not None:
+                spread = exact.exp(np.clip(log_std, *LOG_STD_RANGE))
+                mean = mean + spread * exact.normal(rng, mean.shape)
+            return _action(exact.tanh(mean))
+        x = (x - a["in_shift"]) / (a["in_scale"] + 1e-8)
+        hidden = exact.tanh(self._layer(exact.tanh(self._layer(x, 0)), 1))
+        mean = self._layer(hidden, 2) * a["out_scale"] + a["out_shift"]
+        if rng is not None:
+            spread = exact.exp(a["log_std"].astype(np.float64))
+            mean = mean + spread * exact.normal(rng, mean.shape)
+        return _action(mean)
+
+    @cached_property
+    def _layers(self) -> list[tuple[exact.Weights, Array]]:
+        """Give weights and biases as :meth:`_layer` takes them."""
+        a = self.arrays
+        return [(exact.Weights.of(a[f"W{k}"]), a[f"b{k}"].astype(np.float64)) for k in range(3)]
+
+    def _layer(self, x: Array, layer: int) -> Array:
+        weights, bias = self._layers[layer]
+        found = exact.product(x, weights)
+        found += bias
+        return found
 
 
-def _noise(rng: np.random.Generator, log_std: Array) -> Array:
-    return np.exp(log_std) * rng.standard_normal(log_std.shape, dtype=np.float32)
+def _action(x: Array) -> Array:
+    """Round to float32, with one zero only."""
+    return (x + 0.0).astype(np.float32)
 
 
 def read_policy(path: str | Path) -> Policy:

@@ -4,7 +4,9 @@
     streams   one simulation each; a stream belongs to a part and collects its share in a row
 
 Every stream collects a fixed number of transitions, and only its last episode is cut there. Taking
-the first N rows that many simulations finish would favour short, bad episodes.
+the first N rows that many simulations finish would favour short, bad episodes. In a small set of
+several parts, one stream each, a part goes on to the end of the episode it is in, and the next one
+has so much less: only the last episode of all is cut.
 
 Everything random is fixed by one number, the dataset's seed (:func:`name_seed` unless chosen):
 
@@ -25,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from shiftgym.datasets.flat import Flat
+from shiftgym.datasets.flat import Flat, ends
 from shiftgym.datasets.tiers import RANDOM
-from shiftgym.domains import Domain, domain
+from shiftgym.domains import Domain, domain, episode_steps
 from shiftgym.envs.state import pack_rng, unpack_rng
 from shiftgym.envs.task import Array
 from shiftgym.errors import ShiftgymError
@@ -134,6 +136,16 @@ def _actor(behaviour: Actor, width: int) -> Policy | Given:
     return load_policy(behaviour) if isinstance(behaviour, str) else Given(behaviour, width)
 
 
+def ends_with_episodes(parts: Sequence[Part], limit: int) -> bool:
+    """Say whether parts end where an episode does: one stream each, of two full episodes or more.
+
+    Args:
+        parts: who acts.
+        limit: steps of a full episode.
+    """
+    return len(parts) > 1 and all(part.streams == 1 and part.size >= 2 * limit for part in parts)
+
+
 class Collector:
     """Step all streams together, and be able to go on from any block.
 
@@ -146,7 +158,7 @@ class Collector:
 
     Attributes:
         blocks: the blocks so far.
-        shares: transitions of each stream.
+        shares: transitions wanted of each stream; :meth:`kept` says how many it is.
     """
 
     def __init__(
@@ -155,7 +167,11 @@ class Collector:
         """Make the environment, and take up the blocks that are there."""
         self.folder, self.seed = folder, seed
         self.shares = [share for part in parts for share in part.shares()]
+        self._parts, limit = list(parts), episode_steps(of.robot)
+        self._by_episodes = ends_with_episodes(parts, limit)
         self.steps, self.streams = max(self.shares), len(self.shares)
+        if self._by_episodes:
+            self.steps = max(*(share + limit for share in self.shares[:-1]), self.shares[-1])
         self._env: Any = of.make_vec(
             self.streams, autoreset_mode="disabled", num_threads=num_threads
         )
@@ -213,11 +229,29 @@ class Collector:
 
     def chunks(self) -> Iterator[Flat]:
         """Give the rows, stream after stream, when everything is collected."""
-        return flat_chunks(self.blocks, self.shares)
+        return flat_chunks(self.blocks, self.kept())
+
+    def kept(self) -> list[int]:
+        """Give the transitions that are kept of each stream, when everything is collected."""
+        if not self._by_episodes:
+            return self.shares
+        found, wanted = [], 0
+        for stream, share in enumerate(self.shares[:-1]):
+            wanted += share
+            rows = [block.rows(stream, self.steps) for block in self.blocks]
+            over = np.flatnonzero(np.concatenate([ends(flat) for flat in rows])) + 1
+            first = int(np.searchsorted(over, wanted - sum(found)))
+            found.append(int(over[first]))
+        return [*found, sum(self.shares) - sum(found)]
+
+    def part_rows(self) -> list[int]:
+        """Give the transitions of each part, when everything is collected."""
+        firsts = np.cumsum([0, *(part.streams for part in self._parts[:-1])])
+        return np.add.reduceat(self.kept(), firsts).tolist()
 
     def seeds(self) -> list[int]:
         """Give the seed that each episode of :meth:`chunks` started from."""
-        counts = count_episodes(self.blocks, self.shares)
+        counts = count_episodes(self.blocks, self.kept())
         return [self._seed(stream, k) for stream, n in enumerate(counts) for k in range(n)]
 
     def close(self) -> None:

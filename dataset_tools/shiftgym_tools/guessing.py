@@ -146,7 +146,7 @@ def import_name(
             f"--name is one word of letters, digits and '_' (up to 40), got {tag!r}; the set is "
             f"then called {where.slug}/{quality}-from_lab7."
         )
-    return DatasetName(where, quality, rows or usual_size(where), origin)
+    return DatasetName(where, quality, rows or usual_size(where, quality), origin)
 
 
 def origin_of(where: Domain, layout: Layout) -> str:

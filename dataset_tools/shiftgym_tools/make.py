@@ -10,81 +10,32 @@ those of an uninterrupted run.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from tqdm import tqdm
 
+from shiftgym.datasets.canonical import content_sha256
 from shiftgym.datasets.flat import spaces
 from shiftgym.datasets.folders import explained, require_room, write_file
 from shiftgym.datasets.metadata import read_metadata
-from shiftgym.datasets.names import DatasetName, dataset_name, read_size, split_name
+from shiftgym.datasets.names import DatasetName
 from shiftgym.datasets.store import dataset_path, write_dataset
-from shiftgym.domains import Domain, load_domains
-from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.datasets.tiers import ladder_faults
+from shiftgym.errors import ShiftgymError
 from shiftgym.scores import default_reference, normalized_score
-from shiftgym_agents.artifacts import provenance
 from shiftgym_agents.interrupt import StopRequest
-from shiftgym_tools.collect import Collector, Part, name_seed
+from shiftgym_tools.collect import Collector
+from shiftgym_tools.jobs import OTHERWISE, Job, differs, judge, plan_job, wanted_name
 from shiftgym_tools.lock import held
-from shiftgym_tools.recipes import Behaviour, behaviour_facts, plan
 
-PLAN, PLAN_FORMAT = "plan.json", 1
-MAX_SEED = 2**62
-SUFFIX = ".safetensors"
+PLAN = "plan.json"
 COPIES = 3  # of the rows on disk at once: blocks, dataset, cache
-
-
-@dataclass(frozen=True)
-class Job:
-    """Say what is to be made, and how.
-
-    Attributes:
-        name: the dataset.
-        parts: who acts for how many transitions in how many streams.
-        behaviours: what the dataset tells of them.
-        seed: fixes everything random.
-        command: what makes it again.
-    """
-
-    name: DatasetName
-    parts: list[Part] = field(repr=False)
-    behaviours: list[Behaviour] = field(repr=False)
-    seed: int
-    command: str
-
-    def facts(self) -> dict[str, Any]:
-        """Give what the dataset's metadata hold about its making; equal facts, equal data."""
-        return {"seed": self.seed} | behaviour_facts(self.behaviours)
-
-    def about(self) -> dict[str, Any]:
-        """Give what is told of the dataset besides its name."""
-        kinds = {b.training.get("kind", b.policy) for b in self.behaviours}
-        made = {"sac": "SAC", "gaussian": "PPO"}
-        algorithms = sorted(made.get(kind, kind) for kind in kinds)
-        versions = {key: provenance()[key] for key in ("mujoco", "numpy")}
-        return self.facts() | {
-            "algorithm": " and ".join(algorithms),
-            "collected_with": versions,
-            "command": self.command,
-        }
-
-    def differences(self, told: Mapping[str, Any]) -> list[str]:
-        """Name the facts in which a dataset's own account differs."""
-        facts = json.loads(json.dumps(self.facts()))
-        return [key for key, value in facts.items() if told.get(key) != value]
-
-    def plan(self) -> dict[str, Any]:
-        """Give what blocks must have in common to be of one dataset."""
-        versions = {key: provenance()[key] for key in ("mujoco", "numpy")}
-        told = {"format": PLAN_FORMAT, "name": self.name.minari, "versions": versions}
-        return told | {"domain": self.name.domain.kwargs()} | self.facts()
 
 
 def make(
@@ -95,46 +46,60 @@ def make(
     streams: int | None = None,
     seed: int | None = None,
     threads: int = 0,
+    word: Annotated[str | None, tyro.conf.arg(name="name")] = None,
     replace: bool = False,
     wait: bool = False,
     root: Path | None = None,
 ) -> None:
     """Make a dataset from behaviour policies, with all cores.
 
-    Stopped or killed, it goes on where it was when run again.
+    Stopped or killed, it goes on where it was when run again. The result depends on the name
+    alone, and is compared with the checksum in the package where there is one. A set made with
+    --policy, --seed or --streams, or by another version of MuJoCo, is called so:
+    hopper/medium-made_seed5.
 
     Example: shiftgym data make hopper/medium
 
     Args:
-        name: <domain>/<quality>: random, medium, expert, medium-expert or medium-replay.
-        size: Transitions, such as 5k, 200k or 1m; 1m for an unshifted robot and 5k for a shifted
-            one by default. Another size becomes part of the name.
+        name: <domain>/<quality>: random, medium, expert, medium-expert or medium-replay; best and
+            medium-best where no policy reaches the bar of an expert.
+        size: Transitions, such as 5k, 200k or 1m; 1m for an unshifted robot, 5k for a shifted one
+            and 500k for medium-replay by default. Another size becomes part of the name.
         policy: Behaviours instead of the quality's own, in equal shares: packaged policies of any
             domain of the robot, .safetensors files, or random.
         domain_file: TOML file with the domain, for one of your own.
         streams: Simulations side by side; one per 15,000 transitions as far as 64 by default.
         seed: Fixes everything random; given by the dataset's name by default.
         threads: Threads that step; one per core by default.
+        word: Word for a set made otherwise, hopper/medium-made_WORD; what was changed by default.
         replace: Make it anew where it is there already.
         wait: Wait where another process is making it, instead of failing.
         root: Minari's folder of datasets by default.
     """
     wanted = wanted_name(name, size, domain_file)
-    job = plan_job(wanted, policy, streams, seed)
+    job = plan_job(wanted, policy, streams, seed, word)
+    wanted = job.name
     target = dataset_path(wanted, root)
     with held(target.with_name(f".{target.name}.making.lock"), f"Making {wanted}", wait):
         if target.exists() and not replace:
             refuse_another(job, target)
             print(f"{wanted} is made already, from the same policies and seed: {target}")
+            content = read_metadata(target)["shiftgym"].get("content", "")
         else:
             started = time.perf_counter()
-            _make(job, target, root, replace, threads)
-            report(job, target, started)
+            made, content = _make(job, target, root, replace, threads)
+            report(made, dataset_path(made.name, root), started)
+    print(judge(job, content))
     print(next_step(wanted))
 
 
-def _make(job: Job, target: Path, root: Path | None, replace: bool, threads: int) -> None:
-    """Collect what is missing, and write the dataset."""
+def _make(job: Job, target: Path, root: Path | None, again: bool, threads: int) -> tuple[Job, str]:
+    """Collect what is missing, and write the dataset.
+
+    Returns:
+        The job as it was done, under another name if its rows are not the canonical ones; and the
+        SHA-256 of its content.
+    """
     work = work_folder(job, target)
     space, actions = spaces(job.name.domain)
     with explained(work):
@@ -142,9 +107,9 @@ def _make(job: Job, target: Path, root: Path | None, replace: bool, threads: int
         held_now = sum(path.stat().st_size for path in work.iterdir())
         require_room(work, COPIES * row * job.name.size - held_now)
     collector = Collector(job.name.domain, job.parts, job.seed, work, threads)
-    for behaviour in job.behaviours:
-        if behaviour.stands_for:
-            print(f"{behaviour.policy} stands in for {behaviour.stands_for}: below its bar.")
+    if job.name.quality == "medium-replay" and not job.name.made:
+        for fault in ladder_faults(job.name.domain):
+            print(f"Note: {fault}")
     with StopRequest() as stop, tqdm(
         total=job.name.size, initial=collector.done, unit=" steps", unit_scale=True,
         desc=str(job.name), mininterval=0.2, disable=None,
@@ -155,54 +120,16 @@ def _make(job: Job, target: Path, root: Path | None, replace: bool, threads: int
             f"stopped at {collector.done:,} of {job.name.size:,} transitions, which are kept; "
             "run the same command again to go on."
         )
-    chunks, seeds = collector.chunks(), collector.seeds()
-    write_dataset(chunks, job.name, job.about(), root, replace=replace, episode_seeds=seeds)
+    content = content_sha256(collector.chunks())
+    if differs(job, content):
+        name = dataclasses.replace(job.name, made=OTHERWISE)
+        job, again = dataclasses.replace(job, name=name), True
+    about, seeds = job.about(collector.part_rows()), collector.seeds()
+    chunks = collector.chunks()
+    write_dataset(chunks, job.name, about, root, replace=again, episode_seeds=seeds)
     collector.close()
     shutil.rmtree(work)
-
-
-def plan_job(
-    name: DatasetName,
-    policies: Sequence[str] = (),
-    streams: int | None = None,
-    seed: int | None = None,
-) -> Job:
-    """Plan a dataset; see :func:`make` for the arguments.
-
-    Raises:
-        ShiftgymError: a policy that is not there, too few streams, or a seed out of range.
-    """
-    if name.origin:
-        raise ShiftgymError(f"{name} is imported, not made: shiftgym data import")
-    parts, behaviours = plan(name, policies, streams)
-    number = name_seed(name.minari) if seed is None else seed
-    if not 0 <= number < MAX_SEED:
-        raise ShiftgymError(f"The seed is a number from 0 to {MAX_SEED:,}, got {number}.")
-    told = [Path(policy).name if policy.endswith(SUFFIX) else policy for policy in policies]
-    options = {"policy": " ".join(told), "streams": streams, "seed": seed}
-    words = [f"--{key} {value}" for key, value in options.items() if value not in (None, "")]
-    return Job(name, parts, behaviours, number, " ".join(["shiftgym data make", str(name), *words]))
-
-
-def wanted_name(name: str, size: str | None, domain_file: Path | None) -> DatasetName:
-    """Read the dataset's name together with the options that complete it.
-
-    Raises:
-        DomainError: unknown domain or quality, no size, or two different ones.
-    """
-    of: Domain | None = None
-    if domain_file is not None:
-        slug, known = split_name(name)[0], load_domains(domain_file)
-        if slug not in known:
-            raise DomainError(f"{domain_file} has no domain {slug!r}. {nearest(slug, known)}")
-        of = known[slug]
-    found = dataset_name(name, of)
-    if size is None:
-        return found
-    count = read_size(size.replace(",", "").replace("_", ""))
-    if found.label != found.quality and found.size != count:
-        raise DomainError(f"{name} names {found.size:,} transitions, --size says {count:,}.")
-    return found.sized(count)
+    return job, content
 
 
 def work_folder(job: Job, target: Path) -> Path:
@@ -232,7 +159,7 @@ def refuse_another(job: Job, target: Path) -> None:
     if different:
         raise ShiftgymError(
             f"{target} is there already, with other {', '.join(different)}. "
-            "Use --replace to make it anew, or another --root."
+            "Use --replace to make it anew, or call this one otherwise with --name WORD."
         )
 
 
@@ -244,10 +171,9 @@ def report(job: Job, path: Path, started: float) -> None:
         f"{name}: {name.size:,} transitions, {told['total_episodes']:,} episodes, {size:.1f} MB in "
         f"{seconds:.1f} s"
     )
-    for b in job.behaviours:
-        note = f", standing in for {b.stands_for}" if b.stands_for else ""
+    for b, rows in zip(job.behaviours, told["shiftgym"]["rows"], strict=True):
         sha = f", SHA-256 {b.sha256[:12]}" if b.sha256 else ""
-        print(f"  behaviour {b.policy}: {b.transitions:,} transitions{sha}{note}")
+        print(f"  behaviour {b.policy}: {rows:,} transitions{sha}")
     if (mean := told["shiftgym"]["return"]) is not None:
         score, table = "no score reference", default_reference(name.domain)
         if table is not None:

@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from shiftgym.datasets.names import DatasetName
-from shiftgym.datasets.tiers import RANDOM, TIERS, available, missing_tiers
+from shiftgym.datasets.tiers import (
+    RANDOM,
+    TIERS,
+    called_instead,
+    missing_tiers,
+    policies_of,
+    why_instead,
+)
 from shiftgym.domains import Domain
 from shiftgym.errors import ShiftgymError, nearest
 from shiftgym.policies import index, load_policy
 from shiftgym_tools.collect import Part, plan_parts, split
 
+RECIPE = 2  # counts changes of what is made from the same policies and seed
 TRAINING = ("algorithm", "kind", "step", "updates", "seed", "return_stochastic", "domain")
 
 
@@ -25,9 +33,8 @@ class Behaviour:
     Attributes:
         policy: ``hopper/medium``, ``random``, or a file's name.
         sha256: checksum of the policy's file; None for ``random``.
-        transitions: its share.
+        transitions: its share; to the end of an episode where parts end so.
         streams: simulations that collected it side by side.
-        stands_for: the tier that was wanted, where another had to do.
         training: what the policy's file says of its making.
     """
 
@@ -35,7 +42,6 @@ class Behaviour:
     sha256: str | None
     transitions: int
     streams: int
-    stands_for: str | None
     training: dict[str, str]
 
 
@@ -58,10 +64,14 @@ def wanted_policies(name: DatasetName, chosen: Sequence[str] = ()) -> list[str]:
             f"{name.quality} data were recorded elsewhere and cannot be made: shiftgym data import "
             f"reads them. To be made: {', '.join(TIERS)}; or choose behaviours with --policy."
         )
+    if (other := called_instead(name)) is not None:
+        raise ShiftgymError(
+            f"{why_instead(name, other)} Or choose behaviours with --policy, which the name tells."
+        )
     missing = missing_tiers(name)
     if missing:
         raise ShiftgymError(_missing(name, missing))
-    return [policy for tier in TIERS[name.quality] if (policy := available(name.domain, tier))]
+    return policies_of(name)
 
 
 def plan(
@@ -79,13 +89,13 @@ def plan(
         raise ShiftgymError(f"{name} mixes {len(policies)} behaviours: it needs as many rows.")
     shares = split(name.size, len(policies))
     parts = plan_parts(list(zip(policies, shares, strict=True)), streams)
-    tiers = (None,) * len(parts) if chosen else TIERS[name.quality]
-    return parts, [_told(part, tier) for part, tier in zip(parts, tiers, strict=True)]
+    return parts, [_told(part) for part in parts]
 
 
 def behaviour_facts(behaviours: Sequence[Behaviour]) -> dict[str, Any]:
     """Give what a dataset's metadata hold about its behaviours."""
     return {
+        "recipe": RECIPE,
         "policies": {b.policy: b.sha256 for b in behaviours},
         "behaviours": [asdict(b) for b in behaviours],
     }
@@ -100,15 +110,14 @@ def sha256(policy: str) -> str | None:
     return index()[policy]["sha256"]
 
 
-def _told(part: Part, tier: str | None) -> Behaviour:
+def _told(part: Part) -> Behaviour:
     """Describe a part; files go by their name, not by where they lie."""
     policy = str(part.policy)  # recipes name their policies
     training = {} if policy == RANDOM else load_policy(policy).metadata
     told = policy.rpartition("/")[2]
-    stands_for = None if tier in (None, told) else tier
     name = told if policy.endswith(".safetensors") else policy
     kept = {key: training[key] for key in TRAINING if key in training}
-    return Behaviour(name, sha256(policy), part.size, part.streams, stands_for, kept)
+    return Behaviour(name, sha256(policy), part.size, part.streams, kept)
 
 
 def _check(of: Domain, policy: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shiftgym.datasets.load import is_installed
+from shiftgym.datasets.load import bytes_differ, is_installed
 from shiftgym.datasets.metadata import name_of, read_metadata
 from shiftgym.datasets.names import NAMESPACE, DatasetName, dataset_name, usual_size
 from shiftgym.datasets.packaged import packaged_index
@@ -72,7 +72,7 @@ def _is_open(path: Path) -> bool:
 def makeable() -> list[DatasetName]:
     """List the sets of usual size that packaged policies can make."""
     names = (
-        DatasetName(domain, quality, usual_size(domain))
+        DatasetName(domain, quality, usual_size(domain, quality))
         for domain in catalogue().values()
         for quality in TIERS
     )
@@ -103,7 +103,9 @@ def _installed(folder: Path) -> dict[str, Any]:
         told = read_metadata(folder)
         episodes, mean = told["total_episodes"], told["shiftgym"]["return"]
         known = {"episodes": episodes, "return": None if mean is None else float(mean)}
-        return _row(name_of(told)) | known | {"where": "installed"}
+        name = name_of(told)
+        where = "installed" if bytes_differ(name, told) is None else "installed with other bytes"
+        return _row(name) | known | {"where": where}
     except (ShiftgymError, KeyError, TypeError, ValueError) as error:
         unknown = dict.fromkeys(UNKNOWN)
         wrong = {"where": f"damaged: {error}".splitlines()[0]}

@@ -28,8 +28,8 @@ SCORED_EPISODES = 100
 PROJECT = "https://pypi.org/project/shiftgym/"
 TEXTS = ("description", "algorithm", "author", "author_email", "code_permalink")
 RESERVED = (
-    "format", "name", "domain", "robot", "shift", "edits", "size", "quality", "origin", "sha256",
-    "return", "whole_episodes", "reference", "versions",
+    "format", "name", "domain", "robot", "shift", "edits", "size", "quality", "origin", "made",
+    "sha256", "content", "return", "whole_episodes", "reference", "versions",
 )  # fmt: skip
 
 
@@ -54,6 +54,7 @@ def build(
     whole_episodes: int,
     megabytes: float,
     sha256: str,
+    content: str,
 ) -> dict[str, Any]:
     """Give the contents of a set's metadata.json.
 
@@ -68,6 +69,7 @@ def build(
         whole_episodes: how many are.
         megabytes: size of the data file.
         sha256: checksum of the data file.
+        content: checksum of the rows; see :mod:`shiftgym.datasets.canonical`.
     """
     spec = env_spec(name.domain).to_json()
     observations, actions = spaces(name.domain)
@@ -112,10 +114,12 @@ def build(
         "size": name.size,
         "quality": name.quality,
         "origin": name.origin,
+        "made": name.made,
         "return": mean_return,
         "whole_episodes": whole_episodes,
         "reference": table,
         "sha256": sha256,
+        "content": content,
         "versions": {package: _version(package) for package in ("shiftgym", "mujoco", "numpy")},
     }
     return found

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,17 @@ def package_dataset(
     if total > LIMIT:
         raise ShiftgymError(f"The packaged sets take {total / 1e6:.1f} of {LIMIT / 1e6:.0f} MB.")
     return path
+
+
+def withdraw(names: Iterable[str]) -> None:
+    """Take sets out of the package: their rows in the index, then their files."""
+    with locked(PACKAGED / ".lock"):
+        index = packaged_index()
+        files = [PACKAGED / index.pop(short)["file"] for short in names if short in index]
+        content = json.dumps(dict(sorted(index.items())), indent=1).encode() + b"\n"
+        write_file(PACKAGED / INDEX, content)
+        for file in files:
+            file.unlink(missing_ok=True)
 
 
 def load_packaged(name: DatasetName | str) -> Flat:

@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 
 from shiftgym.datasets import cache, metadata
+from shiftgym.datasets.canonical import Content
 from shiftgym.datasets.flat import (
     Flat,
     check_flat,
@@ -94,7 +95,9 @@ def write_dataset(
         rows = cache.CacheWriter(temporary / cache.PART, name.size, widths) if large else None
         try:
             with EpisodeWriter(data / DATA) as writer:
+                content = Content()
                 for episode in _episodes(chunks, name, rows):
+                    content.add(episode)
                     seed = next(seeds, None) if seeds is not None else None
                     if seeds is not None and seed is None:
                         raise ShiftgymError(f"Fewer seeds than episodes: {writer.episodes} given.")
@@ -114,6 +117,7 @@ def write_dataset(
                 whole_episodes=len(earned),
                 megabytes=(data / DATA).stat().st_size / 1e6,
                 sha256=sha256(data / DATA),
+                content=content.sha256(),
             )
             (data / metadata.METADATA).write_bytes(metadata.dump(told))
             if rows is not None:

@@ -32,7 +32,10 @@ def test_pairs_are_of_the_catalogue_and_go_one_way(name: str) -> None:
             assert catalogue()[dataset.domain.slug] == dataset.domain and not dataset.origin
         assert row.source.domain.robot == row.target.domain.robot
         assert direction_of(row.source.domain, row.target.domain) == found.direction
-        assert (row.source.size, row.target.size) == sizes[found.direction]
+        source, target = sizes[found.direction]
+        if str(row.source).endswith("/medium-replay"):  # by its usual size
+            source = 500_000
+        assert (row.source.size, row.target.size) == (source, target)
         assert has_reference(row.target.domain, row.reference)
     assert len({str(row) for row in found.rows}) == len(found.rows)
     assert found.source and found.remarks and found.seeds > 0 and found.steps > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ from shiftgym.datasets.names import QUALITIES, DatasetName, dataset_name, size_t
         ("ShiftHopper-kinematic-v0/expert-1234", "hopper-kinematic/expert-1234", 1234),
         ("hopper-friction-x0p37/random", "hopper-friction-x0p37/random", 5_000),
         ("pen-morph-hard/human", "pen-morph-hard/human", 5_000),
+        ("hopper/medium-replay", "hopper/medium-replay", 500_000),
+        ("ant-morph/medium-replay-500k", "ant-morph/medium-replay", 500_000),
+        ("ant-morph/medium-replay-1m", "ant-morph/medium-replay-1m", 1_000_000),
+        ("hopper-friction-x5/medium-best-1k", "hopper-friction-x5/medium-best-1k", 1_000),
+        ("hopper/medium-made_seed5", "hopper/medium-made_seed5", 1_000_000),
+        ("hopper/medium-1m-made_seed5", "hopper/medium-made_seed5", 1_000_000),
+        ("hopper/medium-expert-50k-made_a_b", "hopper/medium-expert-50k-made_a_b", 50_000),
     ],
 )
 def test_a_name_is_read(text: str, short: str, size: int) -> None:
@@ -41,6 +49,9 @@ def test_every_domain_and_quality_has_an_id_that_minari_takes(slug: str) -> None
             name = DatasetName(shiftgym.domain(slug), quality, size)
             assert parse_dataset_id(name.minari) == (f"shiftgym/{slug}", name.label, 0)
             assert dataset_name(name.minari) == name
+            other = replace(name, made="made_seed5")
+            assert parse_dataset_id(other.minari) == (f"shiftgym/{slug}", other.label, 0)
+            assert dataset_name(other.minari) == other and other.own == name
 
 
 @pytest.mark.parametrize(
@@ -56,6 +67,9 @@ def test_every_domain_and_quality_has_an_id_that_minari_takes(slug: str) -> None
         ("hopper/medium-0", "is no size"),
         ("hopper/medium-5x", "is no size"),
         ("hopper/medium-99999m", "is no size"),
+        ("hopper/medium-made_", "is no size"),
+        ("hopper/medium-made_seed5-5k", "is no size"),
+        ("hopper/medium-5k-otdf", "is no size"),
         ("../../etc/medium", "Unknown robot"),
     ],
 )

@@ -79,7 +79,7 @@ def test_seeds_and_what_is_told_are_kept(tmp_path: Path) -> None:
         (299, {}, r"names 300 transitions, got 299\. Name it hopper-kinematic/medium-299"),
         (301, {}, "names 300 transitions; 301 have come"),
         (300, {"sha256": "x"}, "must not hold sha256"),
-        (300, {"made": {1, 2}}, "JSON-able"),
+        (300, {"odd": {1, 2}}, "JSON-able"),
     ],
 )
 def test_what_cannot_be_written_leaves_nothing(

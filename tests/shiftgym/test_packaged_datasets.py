@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from shiftgym.datasets import dataset_name
+from shiftgym.datasets.canonical import canonical_table, content_sha256
 from shiftgym.datasets.flat import Flat, check_flat, ends, episode_bounds, rows_of
 from shiftgym.datasets.load import install
 from shiftgym.datasets.metadata import read_metadata
@@ -30,7 +31,7 @@ from shiftgym.domains import episode_steps
 from shiftgym.policies import POLICIES
 from shiftgym.scores import has_reference
 from shiftgym_tools.collect import STREAM_SEEDS, Part, name_seed
-from shiftgym_tools.make import plan_job
+from shiftgym_tools.jobs import plan_job
 from shiftgym_tools.replay import Transitions, replay
 from shiftgym_tools.target_sets import target_names, up_to_date
 
@@ -54,8 +55,9 @@ def about(name: str) -> dict[str, Any]:
 def shares(name: str) -> list[tuple[int, int, str]]:
     """Give each stream's first row, row after the last, and policy."""
     found, first = [], 0
-    for told in about(name)["behaviours"]:
-        for share in Part(told["policy"], told["transitions"], told["streams"]).shares():
+    for part, told in enumerate(about(name)["behaviours"]):
+        rows = about(name).get("rows", [b["transitions"] for b in about(name)["behaviours"]])[part]
+        for share in Part(told["policy"], rows, told["streams"]).shares():
             found.append((first, first + share, told["policy"]))
             first += share
     return found
@@ -70,9 +72,13 @@ def test_they_are_target_sets_and_small() -> None:
 
 
 def test_each_is_made_from_the_packaged_policies() -> None:
-    possible = {str(name) for name in target_names()} & set(NAMES)
-    stale = [n for n in possible if not up_to_date(plan_job(dataset_name(n)), packaged_index())]
+    jobs = {name: plan_job(dataset_name(name)) for name in NAMES}
+    assert all(about(n)["policies"] == job.facts()["policies"] for n, job in jobs.items())
+    listed = [name for name in canonical_table() if name in NAMES]
+    stale = [name for name in listed if not up_to_date(jobs[name], packaged_index())]
     assert not stale, "run shiftgym data package"
+    for name in listed:
+        assert content_sha256(flat_of(name)) == canonical_table()[name]["sha256"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,7 +101,8 @@ def test_layout(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_account(name: str, tmp_path: Path) -> None:
     wanted, told = dataset_name(name), about(name)
-    assert told["seed"] == name_seed(wanted.minari)
+    was = wanted if name in canonical_table() else dataset_name(told["command"].split()[-1])
+    assert told["seed"] == name_seed(was.minari)
     seeds, starts = told["episode_seeds"], episode_bounds(flat_of(name))[:-1]
     assert len(seeds) == len(starts)
     expected = []

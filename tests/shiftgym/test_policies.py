@@ -114,7 +114,7 @@ def test_evaluation_equals_single_environments(slug: str) -> None:
         observation, _ = env.reset(seed=5 + k)
         total, length, over = 0.0, 0, False
         while not over:
-            action = policy.act(np.repeat(observation[None], 3, axis=0))[k]
+            action = policy.act(observation)
             observation, reward, terminated, truncated, _ = env.step(action)
             total, length, over = total + reward, length + 1, terminated or truncated
         assert (found.returns[k], found.lengths[k]) == (pytest.approx(total, abs=1e-9), length)

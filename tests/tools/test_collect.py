@@ -16,6 +16,7 @@ from shiftgym.datasets.flat import (
     concatenate,
     ends,
     episode_bounds,
+    rows_of,
 )
 from shiftgym_agents.artifacts import write_arrays
 from shiftgym_tools import collect as collecting
@@ -228,3 +229,15 @@ def test_any_function_acts() -> None:
 def test_a_function_that_gives_no_actions_is_told(function: Any, says: str) -> None:
     with pytest.raises(shiftgym.ShiftgymError, match=says):
         list(collect("hopper", [(function, 20)], seed=0))
+
+
+def test_small_mixtures_change_behaviour_where_an_episode_ends(tmp_path: Path) -> None:
+    made = run("door", [("random", 450), (policy_file(tmp_path, "door"), 450)], tmp_path)
+    flat = concatenate(list(made.chunks()))
+    assert made.part_rows() == [600, 300] and len(flat["rewards"]) == 900
+    assert np.flatnonzero(flat["truncated"]).tolist() == [199, 399, 599, 799, 899]
+    assert made.seeds()[3] == 11 + collecting.STREAM_SEEDS and len(made.seeds()) == 5
+    first = concatenate(list(collect("door", [("random", 600)], seed=11)))
+    assert_equal(rows_of(flat, slice(600)), first)
+    other = run("door", [("random", 399), ("random", 501)], tmp_path / "short")
+    assert other.part_rows() == [399, 501]  # too short for two whole episodes: cut as told

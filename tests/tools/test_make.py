@@ -25,8 +25,10 @@ from shiftgym.cli import main
 from shiftgym.datasets import dataset_name, folders
 from shiftgym.datasets.flat import check_flat, episode_bounds
 from shiftgym.datasets.store import read_dataset
-from shiftgym.datasets.tiers import TIERS
+from shiftgym.datasets.tiers import TIERS, ladder_faults
+from shiftgym_agents.artifacts import write_arrays
 from shiftgym_tools import collect as collecting
+from shiftgym_tools import jobs
 from shiftgym_tools import make as making
 from shiftgym_tools.recipes import wanted_policies
 
@@ -39,7 +41,8 @@ write = EpisodeWriter.write
 EpisodeWriter.write = lambda *arguments: (time.sleep(0.1), write(*arguments))
 """
 SMALL = ("hopper/random", "--size", "4k", "--streams", "16")
-WORK = "shiftgym/hopper/.random-4k-v0.making"
+NAME = "random-4k-made_streams16-v0"
+WORK = f"shiftgym/hopper/.{NAME}.making"
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "policies"
     folder.mkdir()
     index = {}
-    tiers = [f"hopper/{tier}" for tier in ("medium", "expert", *TIERS["medium-replay"])]
+    tiers = [f"hopper/{tier}" for tier in ("medium", "expert", *TIERS["medium-replay"][1:])]
     for seed, name in enumerate(
         dict.fromkeys([*tiers, "hopper-kinematic/best", "hopper-kinematic/medium"])
     ):
@@ -87,7 +90,7 @@ def digest(path: Path) -> str:
 def test_a_source_dataset_says_how_it_was_made(
     root: Path, packaged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["data", "make", "hopper/medium", "--size", "1k", "--streams", "8"]) == 0
+    assert main(["data", "make", "hopper/medium", "--size", "1k"]) == 0
     path = root / "shiftgym" / "hopper" / "medium-1k-v0"
     said = capsys.readouterr().out
     for words in ("1,000 transitions", "mean return", str(path), "minari.load_dataset", "Pair("):
@@ -97,8 +100,8 @@ def test_a_source_dataset_says_how_it_was_made(
     own = told(path)["shiftgym"]
     assert own["seed"] == collecting.name_seed("shiftgym/hopper/medium-1k-v0")
     (behaviour,) = own["behaviours"]
-    assert behaviour["policy"] == "hopper/medium" and behaviour["streams"] == 8
-    assert behaviour["training"]["step"] == "7" and behaviour["stands_for"] is None
+    assert behaviour["policy"] == "hopper/medium" and behaviour["streams"] == 1
+    assert behaviour["training"]["step"] == "7" and own["rows"] == [1_000]
     assert own["policies"] == {"hopper/medium": policies.index()["hopper/medium"]["sha256"]}
     dataset = minari.load_dataset("shiftgym/hopper/medium-1k-v0")
     assert dataset.total_steps == 1_000
@@ -120,8 +123,8 @@ def told_seed(path: Path) -> int:
 
 
 def test_mixtures_have_equal_shares(root: Path, packaged: Path) -> None:
-    for quality, count in (("medium-expert", 2), ("medium-replay", 9), ("random", 1)):
-        assert main(["data", "make", f"hopper/{quality}", "--size", "900"]) == 0
+    for quality, count in (("medium-expert", 2), ("medium-replay", 10), ("random", 1)):
+        assert main(["data", "make", f"hopper/{quality}", "--size", "900", "--threads", "1"]) == 0
         path = root / "shiftgym" / "hopper" / f"{quality}-900-v0"
         behaviours = told(path)["shiftgym"]["behaviours"]
         assert [b["transitions"] for b in behaviours] == [900 // count] * count
@@ -129,19 +132,44 @@ def test_mixtures_have_equal_shares(root: Path, packaged: Path) -> None:
         assert set(ends) <= set(episode_bounds(read_dataset(path)))
 
 
-def test_a_best_policy_stands_in_for_an_expert_and_that_is_told(
+def test_where_no_policy_is_an_expert_the_best_is_called_best(
     root: Path, packaged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["data", "make", "hopper-kinematic/medium-expert", "--streams", "16"]) == 0
-    assert "hopper-kinematic/best stands in for expert" in capsys.readouterr().out
-    path = root / "shiftgym" / "hopper-kinematic" / "medium-expert-v0"
-    behaviours = told(path)["shiftgym"]["behaviours"]
-    assert [b["policy"] for b in behaviours] == [
-        "hopper-kinematic/medium",
-        "hopper-kinematic/best",
-    ]
-    assert [b["stands_for"] for b in behaviours] == [None, "expert"]
-    assert told(path)["total_steps"] == 5_000
+    assert main(["data", "make", "hopper-kinematic/medium-expert"]) == 1
+    said = capsys.readouterr().err
+    assert "hopper-kinematic has no medium-expert" in said
+    assert "hopper-kinematic/medium-best" in said
+    with pytest.raises(shiftgym.ShiftgymError, match="Its set is hopper-kinematic/best"):
+        shiftgym.load("hopper-kinematic/expert-300")
+    with pytest.raises(shiftgym.ShiftgymError, match="a policy reaches.* hopper/expert-300"):
+        shiftgym.load("hopper/best-300")
+    assert main(["data", "make", "hopper-kinematic/best", "--size", "300"]) == 0
+    path = root / "shiftgym" / "hopper-kinematic" / "best-300-v0"
+    assert list(told(path)["shiftgym"]["policies"]) == ["hopper-kinematic/best"]
+    assert len(shiftgym.load("hopper-kinematic/best-300")["rewards"]) == 300
+    own = ["hopper-kinematic/expert", "--size", "300", "--policy", "hopper/expert"]
+    assert main(["data", "make", *own]) == 0
+    assert (path.parent / "expert-300-made_hopper_expert-v0").exists()
+
+
+def test_medium_replay_is_one_training_from_random_to_medium(
+    root: Path, packaged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = dataset_name("hopper/medium-replay")
+    assert name.size == dataset_name("hopper-kinematic/medium-replay").size == 500_000
+    ladder = [f"hopper/ladder-{rung}" for rung in range(8)]
+    assert wanted_policies(name) == ["random", *ladder, "hopper/medium"]
+    index = json.loads((packaged / "index.json").read_text())
+    source = policies.load_policy("hopper/medium")
+    path = packaged / "copy.safetensors"  # the same weights, told of otherwise
+    write_arrays(path, source.arrays, source.metadata | {"tier": "ladder-7", "step": "9"})
+    index["hopper/ladder-7"] = {"file": path.name, "sha256": digest(path)}
+    (packaged / "index.json").write_text(json.dumps(index))
+    policies.index.cache_clear()
+    policies.load_policy.cache_clear()
+    assert wanted_policies(name) == ["random", *ladder]
+    assert ladder_faults(name.domain) == ["The ladder of hopper is not in order of training."]
+    assert ladder_faults(shiftgym.domain("hopper-kinematic")) == []
 
 
 def test_what_is_missing_is_named_with_what_there_is(packaged: Path) -> None:
@@ -164,8 +192,24 @@ def test_any_policy_in_any_domain_of_ones_own(root: Path, packaged: Path, tmp_pa
     own.write_text("[hopper.slippery]\ngeom.foot_geom.friction = { scale = 0.1 }\n")
     file = policy_file(tmp_path, "hopper", 99)
     command = ["data", "make", "hopper-slippery/medium", "--domain-file", str(own)]
-    assert main([*command, "--policy", file, "hopper/expert", "--size", "300", "--seed", "5"]) == 0
-    path = root / "shiftgym" / "hopper-slippery" / "medium-300-v0"
+    assert (
+        main(
+            [
+                *command,
+                "--policy",
+                file,
+                "hopper/expert",
+                "--size",
+                "300",
+                "--seed",
+                "5",
+                "--name",
+                "Mine",
+            ]
+        )
+        == 0
+    )
+    path = root / "shiftgym" / "hopper-slippery" / "medium-300-made_mine-v0"
     assert list(told(path)["shiftgym"]["policies"]) == ["hopper-99.safetensors", "hopper/expert"]
     assert str(tmp_path) not in (path / "data" / "metadata.json").read_text()
     assert told(path)["shiftgym"]["seed"] == 5
@@ -186,17 +230,60 @@ def test_bad_usage_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert not visible(root)
 
 
-def test_made_already_or_otherwise(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_made_already_or_otherwise(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["data", "make", "hopper/random", "--size", "300"]
     assert main(command) == 0
     path = root / "shiftgym" / "hopper" / "random-300-v0"
     before = (path / DATA).stat().st_mtime_ns
     assert main(command) == 0 and "made already" in capsys.readouterr().out
-    assert main([*command, "--seed", "3"]) == 1
+    assert main([*command, "--seed", "3"]) == 0
+    assert "so called hopper/random-300-made_seed3" in capsys.readouterr().out
+    other = path.with_name("random-300-made_seed3-v0")
+    assert told(other)["shiftgym"]["seed"] == 3 and told(path)["shiftgym"]["seed"] != 3
+    assert main([*command, "--seed", "4", "--name", "seed3"]) == 1
     assert "with other seed" in capsys.readouterr().err
+    assert main([*command, "--seed", "4", "--name", "seed3", "--replace"]) == 0
+    assert told(other)["shiftgym"]["seed"] == 4
     assert (path / DATA).stat().st_mtime_ns == before
-    assert main([*command, "--seed", "3", "--replace"]) == 0
-    assert told(path)["shiftgym"]["seed"] == 3
+    file = policy_file(tmp_path, "hopper", 1)
+    assert main([*command, "--policy", file, "random", "--streams", "2"]) == 0
+    made = "hopper/random-300-made_hopper_1_random_streams2"
+    capsys.readouterr()
+    assert main(["data", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows[made]["where"] == "installed" and rows[made]["quality"] == "random"
+    pair = shiftgym.Pair(made, "hopper/random-300-made_seed3")
+    assert len(pair.source["rewards"]) == len(pair.target["rewards"]) == 300
+    minari.load_dataset(f"shiftgym/{made}-v0")
+    assert main([*command, "--name", "two words"]) == 2
+
+
+def test_another_engine_makes_sets_of_another_name(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from shiftgym.engine import mujoco
+
+    name = dataset_name("hopper/random-300")
+    same = jobs.plan_job(name)
+    for version, made in (
+        ("3.17.4", ""),
+        ("3.18.0", "made_mujoco3_18"),
+        ("4.0.1", "made_mujoco4_0"),
+    ):
+        monkeypatch.setattr(mujoco, "__version__", version)
+        job = jobs.plan_job(name)
+        assert (job.name.made, job.seed) == (made, same.seed)
+    assert main(["data", "make", "hopper/random", "--size", "300"]) == 0
+    assert (root / "shiftgym/hopper/random-300-made_mujoco4_0-v0").exists()
+
+
+def test_long_words_are_cut_and_stay_apart() -> None:
+    words = [jobs.made_otherwise(["hopper/expert", *["random"] * n], 5, None) for n in (9, 10)]
+    assert len(set(words)) == 2
+    for word in words:
+        assert dataset_name(f"hopper/medium-5k-{word}").made == word
 
 
 def start(*arguments: str, first: str = "") -> subprocess.Popen[str]:
@@ -220,7 +307,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(root: Path, tmp_path:
     for pattern, first in (
         (f"{WORK}/plan.json", ""),
         (f"{WORK}/block-00001*", ""),
-        ("shiftgym/hopper/.random-4k-v0.new-*/data/main_data.hdf5", SLOW_WRITING),
+        (f"shiftgym/hopper/.{NAME}.new-*/data/main_data.hdf5", SLOW_WRITING),
     ):
         process = start(*SMALL, first=first)
         wait_for(pattern, root, process)
@@ -228,7 +315,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(root: Path, tmp_path:
         process.communicate()
         assert minari.list_local_datasets() == {} and not visible(root)
     assert main(["data", "make", *SMALL]) == 0
-    made = [place / "shiftgym/hopper/random-4k-v0" for place in (whole, root)]
+    made = [place / "shiftgym/hopper" / NAME for place in (whole, root)]
     assert digest(made[0] / DATA) == digest(made[1] / DATA)
     assert told(made[0]) == told(made[1])
     left = {path.name for path in (root / "shiftgym/hopper").iterdir()}
@@ -292,8 +379,8 @@ def test_too_small_a_disk_is_told_before_anything_is_collected(
 def test_another_plan_starts_anew(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = dataset_name("hopper/random-300")
     target = root / name.minari
-    jobs = [making.plan_job(name, seed=seed) for seed in (1, 1, 2)]
-    work = making.work_folder(jobs[0], target)
+    planned = [jobs.plan_job(name, seed=seed) for seed in (1, 1, 2)]
+    work = making.work_folder(planned[0], target)
     (work / "block-00000.safetensors").touch()
-    assert len(list(making.work_folder(jobs[1], target).glob("block-*"))) == 1
-    assert not list(making.work_folder(jobs[2], target).glob("block-*"))
+    assert len(list(making.work_folder(planned[1], target).glob("block-*"))) == 1
+    assert not list(making.work_folder(planned[2], target).glob("block-*"))
