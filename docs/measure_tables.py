@@ -21,6 +21,7 @@ COLUMNS = (  # measure, its head, how it is written
     ("saturated", "saturated", ".1%"),
     ("episodes", "episodes", ",d"),
 )
+FEW = 3  # values that have no median worth telling
 HOW_TO_COMPARE = """\
 **Return** and **length** are means over whole episodes; **speed** is the observed forward velocity
 in m/s, mean over all rows; **change** the root mean square of what an action's numbers change from
@@ -134,7 +135,7 @@ def experts_below(share: float) -> list[str]:
 
 
 def _spread(values: list[float], form: str) -> str:
-    if not values:
+    if len(values) < FEW:
         return "not measured"
     low, high = min(values), max(values)
     return f"{statistics.median(values):{form}} ({low:{form}} to {high:{form}})"

@@ -9,6 +9,7 @@ from __future__ import annotations
 TITLE = "shiftgym"
 AUTHORS = "The shiftgym authors"
 REPOSITORY = ""  # the public address, such as https://github.com/OWNER/shiftgym, once there is one
+RELEASED = ""  # when this version was released, such as 2027-01-31, once it is
 DATA_LICENCE = "CC-BY-4.0"  # of the packaged sets and of those made from the packaged policies
 DATA_LICENCE_URL = "https://creativecommons.org/licenses/by/4.0/"
 CODE_LICENCE = "MIT"
