@@ -50,6 +50,7 @@ def main() -> None:
     for name, (sha256, slug, read) in tqdm(sources().items(), unit="set"):
         if known.get(name, {}).get("sha256") != sha256:
             known[name] = {"sha256": sha256} | measure_style(read(), slug).rounded()
+            MEASURES.write_text(json.dumps(known, indent=1) + "\n")  # interrupted, it goes on
         found[name] = known[name]
     MEASURES.write_text(json.dumps(found, indent=1) + "\n")
     missed = misses(judge(found, read_table(PUBLISHED)))
