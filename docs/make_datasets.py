@@ -1,7 +1,9 @@
 """Write docs/datasets_<family>.md with pictures: python docs/make_datasets.py [FAMILY ...].
 
-Target sets are those in the package. Of every unshifted robot a sample of 5,000 transitions per
-packaged tier is collected for the purpose, the same every time. Without families, all are written.
+Target sets are those in the package; what they measure, beside the published sets of the same name,
+comes from `python docs/make_measures.py`, which runs first. Of every unshifted robot a sample of
+5,000 transitions per packaged tier is collected for the purpose, the same every time. Without
+families, all are written.
 """
 
 from __future__ import annotations
@@ -14,23 +16,23 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from make_measures import sample
+from measure_tables import HOW_TO_COMPARE, compared, styles
 
 from shiftgym.datasets import dataset_name
-from shiftgym.datasets.flat import Flat, concatenate, episode_returns
+from shiftgym.datasets.flat import Flat, episode_returns
 from shiftgym.datasets.names import HANDS, DatasetName
 from shiftgym.datasets.packaged import load_packaged, packaged_index
 from shiftgym.datasets.tiers import policy_of
 from shiftgym.domains import domain, episode_steps, robots
 from shiftgym.policies import top_policy
 from shiftgym.scores import MEASURED, default_reference, reference
-from shiftgym_tools.collect import collect, name_seed
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 HERE = Path(__file__).parent
 PICTURES = "datasets"  # folder of the pictures
-SAMPLE = 5_000
 COLOURS = {
     "medium": "#3b75af", "medium-expert": "#8d69b8", "medium-best": "#8d69b8",
     "expert": "#d1662a", "best": "#d1662a",
@@ -103,6 +105,7 @@ def target_page(family: str, title: str, means: str, names: list[DatasetName]) -
         "",
         "Where no policy reached the bar of an expert it is `best`: [policies](policies.md).",
         "",
+        *compared([name.short for name in names]),
         "## Returns and rewards",
         "",
         HOW_TO_READ,
@@ -134,26 +137,26 @@ def source_page() -> str:
             policy = policy_of(domain(robot), tier)
             if policy:
                 lines.append(f"| `{policy}` | `shiftgym data make {robot}/{tier}` |")
-                samples.setdefault(robot, {})[tier] = sample(robot, policy)
+                samples.setdefault(robot, {})[tier] = sampled(robot, policy)
     lines += [
         "",
         "`medium-expert` is half and half. `medium-replay`, of 500,000 transitions, takes",
+        "equal shares of random actions and of eight policies of one training, from random to",
+        "medium. `random` needs no policy.",
+        "",
     ]
-    lines += [
-        "equal shares of random actions and of eight policies of one training, from random to"
-    ]
-    lines += ["medium. `random` needs no policy.", ""]
     if samples:
+        measured = [f"{robot}/{told}" for robot, found in samples.items() for told in found]
+        lines += ["## What the samples measure", "", *styles(measured), "", HOW_TO_COMPARE]
         lines += ["## Returns and rewards", "", HOW_TO_READ]
         lines += _picture("sources_returns", "returns and rewards", draw_returns(samples))
     return "\n".join(lines)
 
 
 @cache
-def sample(robot: str, policy: str) -> Flat:
+def sampled(robot: str, policy: str) -> Flat:
     """Collect the sample of an unshifted robot that one of its policies makes."""
-    seed = name_seed(f"docs/{robot}/{policy}")
-    return concatenate(list(collect(robot, [(policy, SAMPLE)], seed, streams=5)))
+    return sample(robot, policy)
 
 
 def _both(slug: str, sets: dict[str, Flat]) -> tuple[str, Flat, Flat] | None:
@@ -162,7 +165,7 @@ def _both(slug: str, sets: dict[str, Flat]) -> tuple[str, Flat, Flat] | None:
     for tier in ("expert", "best", "medium"):
         policy = policy_of(robot, "medium") if tier == "medium" else top_policy(robot)
         if tier in sets and policy:
-            return tier, sample(domain(slug).robot, policy), sets[tier]
+            return tier, sampled(domain(slug).robot, policy), sets[tier]
     return None
 
 

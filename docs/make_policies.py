@@ -1,5 +1,9 @@
 """Write docs/policies.md from the packaged policies: python docs/make_policies.py [RUN ...].
 
+With --measure, packaged policies whose speed, change and noise were not measured yet are measured
+anew first, into assets/policies/evaluations.json. What was tried where a bar is missed stands in
+docs/data/policies_tried.toml.
+
 Given run folders of `shiftgym policies train`, their learning curves are copied to
 docs/data/policy_curves.csv first, and how each was trained to docs/data/policy_runs.json. A run
 that was warm-started begins in the picture where the run it came from had arrived.
@@ -10,15 +14,21 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from measure_tables import theirs
+from tqdm import tqdm
 
 from shiftgym.domains import catalogue, domain
-from shiftgym.policies import POLICIES, index
+from shiftgym.policies import POLICIES, index, load_policy, top_policy
 from shiftgym.scores import reference
+from shiftgym_agents.artifacts import write_json
+from shiftgym_tools.bands import SHARES, points_off
 from shiftgym_tools.behaviour_config import BehaviourConfig
+from shiftgym_tools.grading import measure
 from shiftgym_tools.packaging import (
     PUBLISHED,
     SHARE_OF_PUBLISHED,
@@ -34,6 +44,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 HERE = Path(__file__).parent
 CURVES = HERE / "data" / "policy_curves.csv"
 RUNS = HERE / "data" / "policy_runs.json"
+TRIED = HERE / "data" / "policies_tried.toml"
 COLUMNS = ("run", "domain", "updates", "step", "return_mean", "train_return", "seconds")
 TOLD = ("updates", "seed", "multi_step", "steps_per_update", "reward_bonus", "control_refund")
 INTRODUCTION = """\
@@ -67,13 +78,6 @@ returns, in stages that start from each other (`--warm-start`):
 4. HalfCheetah also from scratch for 28,000 updates in all domains, for its medium policies;
    Hopper's `friction-x5` for 2,400, for its own.
 
-Four domains stay below their bar. Hopper's `friction-x2` and `-x5`: from scratch at two step sizes
-for 96,000 updates, with a bonus, and by friction x1.15 to x1.75 in steps; from x1.5 on every policy
-falls early. Walker2d's `kinematic`, whose feet hardly turn: from scratch, from the robot's own
-policy with and without the bonus, and by foot ranges of 11, 4.5 and 1.8 degrees; it stands and
-leans. The Ant's `friction-x5`: by friction x2.6, x3.4 and x4.2, where the return falls from 3,646
-over 2,682 to 1,527.
-
 [policy_runs.json](data/policy_runs.json) lists every run with its domains, start and settings. All
 this took about three hours of two CPU cores that also did other work; a GPU was not at hand.
 
@@ -82,9 +86,9 @@ hand_dapg (Apache-2.0): `shiftgym policies train-hands --robot pen --expert pen.
 `shiftgym policies grade` chooses and measures, `shiftgym policies package` puts the chosen into the
 package.
 
-`expert` is the best policy where it reaches the bar; elsewhere it is called `best`. The bar is
-{bars} for the unshifted robots; {share} of the published reference maximum for shifted locomotion,
-and {hands:.0%} success for shifted hands.
+`expert` is the best policy where it reaches the package's bar; elsewhere it is called `best`. That
+bar is {bars} for the unshifted robots; {share} of the published reference maximum for shifted
+locomotion, and {hands:.0%} success for shifted hands.
 `medium` is the snapshot nearest to a third of the way from random to the best (D4RL's rule); one
 that only stands still for its survival bonus has to do where none that moves is near enough.
 
@@ -92,14 +96,41 @@ Every number is the mean of 100 fresh episodes (seeds 900,000 on, not used in th
 the 95 % bootstrap interval. Each episode's return is in
 `shiftgym/assets/policies/evaluations.json`.
 
-## Table
+## How good they are
 
-| policy | updates | deterministic | stochastic | length | success | bar | published maximum |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
+Data are made by the **stochastic** policy, so that it is what the bars are held against;
+`shiftgym policies measure NAME --stochastic` repeats that half of a row, the same without
+`--stochastic` the **deterministic** half. **Speed** is in m/s, **change** the root mean square of
+what an action's numbers change from step to step, **noise** of what they differ by from the most
+likely action's: all three of the stochastic policy{empty}.
+"""
+EXPERTS = """\
+### Experts
+
+**Share** is the stochastic return over the published reference maximum (D4RL's, OTDF's or ODRL's).
+The bar of a runner's expert is {first:g} of it, and {second:g} is a second bar; a hand's bar is its
+success rate.
+"""
+OTHERS = """\
+### Mediums and ladders
+
+**Of expert** is the stochastic return over that of the domain's best policy; **points** how far it
+lies above the published medium set's mean return, of 100 between OTDF's references.
+"""
+STYLE = ("length", "success", "speed", "change", "noise", "repeat")
+EXPERT_HEADS = ("published maximum", "share", "bar")
+OTHER_HEADS = ("of expert", "points")
+MISSES = """\
+### What misses its bar, and what was tried
+
+| domain | share or success | tried |
+| --- | ---: | --- |"""
 
 
-def main(runs: list[Path]) -> None:
-    """Copy the curves, draw them, and write the page."""
+def main(runs: list[Path], again: bool) -> None:
+    """Measure what lacks measures if asked to, copy the curves, draw them, and write the page."""
+    if again:
+        measure_anew()
     if runs:
         rows = [
             row | {"run": run.name, "domain": row["domain"].rpartition(":")[2]}
@@ -164,34 +195,112 @@ def draw(rows: list[dict[str, str]]) -> None:
     figure.savefig(HERE / "policy_curves.png", dpi=110)
 
 
+def measure_anew() -> None:
+    """Measure the packaged policies whose style is not known, and keep each as it comes."""
+    path = POLICIES / "evaluations.json"
+    known = json.loads(path.read_text())
+    for name in tqdm([name for name in index() if "noise" not in known[name]["stochastic"]]):
+        known[name] |= measure(load_policy(name), name.split("/")[0])
+        write_json(path, known)
+
+
 def page(known: dict[str, Any]) -> str:
     """Lay out the page."""
     bars = ", ".join(f"{_level(robot, value)} ({robot})" for robot, value in SOURCE_BARS.items())
-    lines = [INTRODUCTION.format(bars=bars, share=SHARE_OF_PUBLISHED, hands=SHIFTED_HAND_BAR)]
-    lines += [_row(name, known[name]) for name in index()]
+    lacking = [name for name in index() if "noise" not in known[name]["stochastic"]]
+    empty = f"; an empty place was not measured ({len(lacking):,} rows)" if lacking else ""
+    lines = [
+        INTRODUCTION.format(
+            bars=bars, share=SHARE_OF_PUBLISHED, hands=SHIFTED_HAND_BAR, empty=empty
+        ),
+        EXPERTS.format(first=SHARES[0], second=SHARES[1]),
+        *_heads(EXPERT_HEADS),
+    ]
+    top = {name: known[name] for name in index() if name.endswith(("/expert", "/best"))}
+    lines += [_expert(name, entry) for name, entry in top.items()]
+    lines += ["", OTHERS, *_heads(OTHER_HEADS)]
+    lines += [_other(name, known) for name in index() if name not in top]
+    lines += ["", MISSES, *_missed(top)]
     lines += ["", "## Learning curves", "", "![curves](policy_curves.png)", ""]
     lines += ["Raw values: [policy_curves.csv](data/policy_curves.csv).", ""]
     return "\n".join(lines)
+
+
+def _heads(special: tuple[str, ...]) -> list[str]:
+    heads = ("policy", "updates", "stochastic", "deterministic", *special, *STYLE)
+    sides = ["---" if head in ("policy", "bar", "repeat") else "---:" for head in heads]
+    return [f"| {' | '.join(cells)} |" for cells in (heads, sides)]
 
 
 def _level(slug: str, value: float) -> str:
     return f"{value:.0%} success" if metric(slug) == "success" else f"{value:,.0f}"
 
 
-def _row(name: str, entry: dict[str, Any]) -> str:
-    slug = name.split("/")[0]
+def published_maximum(slug: str) -> float:
+    """Give the published reference maximum of a domain, or of its robot."""
     of = domain(slug)
-    top = reference(of, PUBLISHED.get(of.shift, "odrl") if of.shift else "odrl").expert
+    return reference(of, PUBLISHED.get(of.shift, "odrl") if of.shift else "odrl").expert
+
+
+def reached(slug: str, entry: dict[str, Any]) -> tuple[str, float]:
+    """Say which bar a best policy reaches, and what is held against it: share, or success."""
+    found = entry["stochastic"]
+    if metric(slug) == "success":
+        least = bar(slug)
+        return ("reached" if found["success"] >= least else "missed"), found["success"]
+    share = found["return"] / published_maximum(slug)
+    return next((f"{least:g}" for least in SHARES if share >= least), "missed"), share
+
+
+def _expert(name: str, entry: dict[str, Any]) -> str:
+    slug = name.split("/")[0]
+    told, _ = reached(slug, entry)
+    top = published_maximum(slug)
+    share = f"{entry['stochastic']['return'] / top:.2f}"
+    return _row(name, entry, [f"{top:,.0f}", share, told])
+
+
+def _other(name: str, known: dict[str, Any]) -> str:
+    slug = name.split("/")[0]
+    earned, best = known[name]["stochastic"]["return"], known[top_policy(domain(slug))]
+    points, published = "", theirs().get(name)
+    if published is not None:
+        points = f"{points_off(slug, earned, published.mean_return):+.1f}"
+    return _row(name, known[name], [f"{earned / best['stochastic']['return']:.2f}", points])
+
+
+def _row(name: str, entry: dict[str, Any], told: list[str]) -> str:
     cells = [f"`{name}`", f"{entry['updates']:,}"]
-    for mode in ("deterministic", "stochastic"):
+    for mode in ("stochastic", "deterministic"):
         found = entry[mode]
         low, high = found["return_low"], found["return_high"]
         cells.append(f"{found['return']:,.0f} [{low:,.0f}, {high:,.0f}]")
-    success = f"{entry['deterministic']['success']:.0%}" if metric(slug) == "success" else ""
-    length = f"{entry['deterministic']['length']:.0f}"
-    cells += [length, success, _level(slug, bar(slug)), f"{top:,.0f}"]
-    return "| " + " | ".join(cells) + " |"
+    found = entry["stochastic"]
+    cells += [*told, f"{found['length']:.0f}"]
+    cells.append(f"{found['success']:.0%}" if "success" in found else "")
+    cells += [f"{found[key]:.2f}" if key in found else "" for key in ("speed", "change", "noise")]
+    return "| " + " | ".join([*cells, f"`shiftgym policies measure {name}`"]) + " |"
+
+
+def _missed(top: dict[str, Any]) -> list[str]:
+    """Lay out what misses its first bar, with what was tried.
+
+    Raises:
+        SystemExit: something is told of a domain that misses nothing.
+    """
+    tried = tomllib.loads(TRIED.read_text())
+    rows = {}
+    for name, entry in top.items():
+        slug = name.split("/")[0]
+        told, value = reached(slug, entry)
+        if told not in ("reached", f"{SHARES[0]:g}"):
+            words = " ".join(tried.get(slug, "").split())
+            rows[slug] = f"| `{slug}` | {value:.2f} | {words} |"
+    if strange := sorted(set(tried) - set(rows)):
+        raise SystemExit(f"make_policies: {TRIED} tells of {strange}, which reach their bar.")
+    return list(rows.values())
 
 
 if __name__ == "__main__":
-    main([Path(argument) for argument in sys.argv[1:]])
+    arguments = sys.argv[1:]
+    main([Path(one) for one in arguments if one != "--measure"], "--measure" in arguments)

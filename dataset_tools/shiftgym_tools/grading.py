@@ -76,11 +76,13 @@ def measure(policy: Policy, slug: str, episodes: int = MEASUREMENT_EPISODES) -> 
 
     Returns:
         ``{"deterministic": {...}, "stochastic": {...}}``, each with the mean return, its 95 %
-        interval, the mean length, for hands the success rate, and every episode's return.
+        interval, the mean length, for hands the success rate, how fast, smooth and noisy it is,
+        and every episode's return.
     """
     found = {}
     for name, noise in (("deterministic", None), ("stochastic", NOISE_SEED)):
-        run = evaluate(policy_act(policy, noise), slug, episodes, MEASUREMENT_SEED)
+        likely = None if noise is None else policy.act
+        run = evaluate(policy_act(policy, noise), slug, episodes, MEASUREMENT_SEED, likely)
         found[name] = run.summary() | {"returns": [round(float(r), 2) for r in run.returns]}
     return found
 

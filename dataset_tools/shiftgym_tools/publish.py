@@ -154,6 +154,7 @@ def card(name: DatasetName, told: dict[str, Any], flat: Flat) -> str:
         "mean episode length": f"{lengths.mean():,.1f}",
         "terminated, truncated": f"{flat['terminated'].sum():,}, {flat['truncated'].sum():,}",
         "observations, actions": f"{flat['observations'].shape[1]}, {flat['actions'].shape[1]}",
+        "licence": told.get("license", "that of the file it was imported from"),
         "SHA-256 of the data": f"`{own['sha256']}`",
         "versions": ", ".join(f"{key} {value}" for key, value in own["versions"].items()),
     }
@@ -162,6 +163,7 @@ def card(name: DatasetName, told: dict[str, Any], flat: Flat) -> str:
             "---",
             "tags: [reinforcement-learning, offline-rl, minari, mujoco, shiftgym]",
             f"pretty_name: {name.short}",
+            *([f"license: {told['license'].lower()}"] if "license" in told else []),
             "---",
             "",
             f"# {name.short}",

@@ -17,15 +17,15 @@ from shiftgym.datasets.names import DatasetName, dataset_name
 from shiftgym.domains import Domain, from_kwargs
 from shiftgym.edits import dump_edits
 from shiftgym.errors import ShiftgymError
+from shiftgym.project import AUTHORS, DATA_LICENCE, contact, permalink
 from shiftgym.scores import default_reference, reference
 
 FORMAT = 1
 METADATA = "metadata.json"
 LARGEST = 4 << 20  # bytes of a metadata file that is believed
 MINARI_FORMAT = "0.5.4"  # the version of Minari whose layout is written
-REQUIREMENTS = ["shiftgym>=0.1.0", "mujoco>=3.17,<5,!=4.0.0"]
+REQUIREMENTS = ["shiftgym>=0.1.0", "mujoco>=3.17,<4"]
 SCORED_EPISODES = 100
-PROJECT = "https://pypi.org/project/shiftgym/"
 TEXTS = ("description", "algorithm", "author", "author_email", "code_permalink")
 RESERVED = (
     "format", "name", "domain", "robot", "shift", "edits", "size", "quality", "origin", "made",
@@ -61,8 +61,9 @@ def build(
     Args:
         name: the set.
         about: ``description``, ``algorithm``, ``author``, ``author_email`` and ``code_permalink``
-            fill Minari's keys; everything else that is JSON-able (``policies`` as name ->
-            SHA-256, ``seed``, ``steps``, ...) is kept under ``shiftgym``.
+            fill Minari's keys (contact and permalink are left out while neither `about` nor
+            :mod:`shiftgym.project` gives them); everything else that is JSON-able (``policies`` as
+            name -> SHA-256, ``seed``, ``steps``, ...) is kept under ``shiftgym``.
         episodes: number of episodes.
         mean_return: undiscounted, over whole episodes (a terminal state or the time limit ended
             them); None where none is whole.
@@ -89,13 +90,17 @@ def build(
         "action_space": _box(actions),
         "env_spec": spec,
         "eval_env_spec": spec,
-        "author": [about.get("author", "shiftgym")],
-        "author_email": [about.get("author_email", PROJECT)],
-        "code_permalink": about.get("code_permalink", f"{PROJECT}{_version('shiftgym')}/"),
+        "author": [about.get("author", AUTHORS)],
         "algorithm_name": about.get("algorithm", "unknown"),
         "description": about.get("description") or describe(name),
         "requirements": REQUIREMENTS,
     }
+    if email := about.get("author_email") or contact():
+        found["author_email"] = [email]
+    if link := about.get("code_permalink") or permalink(_version("shiftgym")):
+        found["code_permalink"] = link
+    if not name.origin:  # imported sets keep their own terms
+        found["license"] = DATA_LICENCE
     table = default_reference(name.domain, name.origin)
     if table is not None:  # a domain of the user's own has none
         scale = reference(name.domain, table)

@@ -11,9 +11,10 @@ from dataset_helpers import made_up, named
 from shiftgym_helpers import run_python
 
 import shiftgym
-from shiftgym import scores
+from shiftgym import project, scores
 from shiftgym.datasets import cache
 from shiftgym.datasets.flat import episode_bounds, episode_returns, spaces
+from shiftgym.datasets.metadata import build
 from shiftgym.datasets.names import dataset_name
 from shiftgym.datasets.store import write_dataset
 
@@ -143,16 +144,35 @@ def test_scores_are_a_hundred_times_minaris(root: Path, monkeypatch: pytest.Monk
     assert metadata["num_episodes_average_score"] == 100
 
 
-def test_metadata_fill_every_key_minari_asks_for(root: Path) -> None:
+def test_metadata_fill_every_key_minari_asks_for(root: Path, monkeypatch) -> None:
     """Minari warns of each of these that is missing when a set is made."""
     import minari
 
+    monkeypatch.setattr(project, "REPOSITORY", "https://example.org/shiftgym")
     name, _, _ = write("hopper")
     metadata = minari.load_dataset(name.minari).storage.metadata
     for key in ("author", "author_email", "code_permalink", "algorithm_name", "description"):
         assert metadata[key], key
     assert metadata["minari_version"] in minari.supported_dataset_versions
     assert "mujoco" in " ".join(metadata["requirements"])
+    assert metadata["author_email"] == {"https://example.org/shiftgym/issues"}
+    assert metadata["code_permalink"].startswith("https://example.org/shiftgym/tree/v")
+
+
+def test_no_address_is_invented_and_the_licence_is_that_of_our_own_data(root: Path) -> None:
+    import minari
+
+    own, _, _ = write("hopper")
+    metadata = minari.load_dataset(own.minari).storage.metadata
+    assert metadata["license"] == "CC-BY-4.0"
+    if not project.REPOSITORY:
+        assert "author_email" not in metadata and "code_permalink" not in metadata
+    told = {"author_email": "lab@example.org"}
+    foreign = build(
+        dataset_name("hopper/medium-d4rl"), told, episodes=1, mean_return=None, megabytes=0.1,
+        sha256="0" * 64,
+    )  # fmt: skip
+    assert "license" not in foreign and foreign["author_email"] == ["lab@example.org"]
 
 
 def test_arrays_go_into_torch_without_a_copy(root: Path) -> None:
