@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 import tyro
 
-from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.errors import ShiftgymError, nearest
 
 # name -> (function that tyro turns into a command line, what it does)
 COMMANDS = {
@@ -41,6 +42,7 @@ COMMANDS = {
     "data verify": ("shiftgym_tools.verify:verify", "check any dataset, row by row"),
 }
 OK, FAILED, BAD_USAGE = 0, 1, 2
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; ``sys.argv[1:]`` by default.
 
     Returns:
-        0, 1 (it failed) or 2 (bad usage).
+        0, 1 (it failed), 2 (bad usage), 130 (Ctrl-C) or 143 (SIGTERM).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tyro.cli(command, prog=f"shiftgym {name}", args=rest, config=flags)
     except ShiftgymError as error:
         print(f"shiftgym {name}: {error}", file=sys.stderr)
-        return BAD_USAGE if isinstance(error, DomainError) else FAILED
+        return error.exit_code
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "ot", "safetensors", "matplotlib", "tensorboard"):
             raise
@@ -84,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         print(f"shiftgym {name}: interrupted", file=sys.stderr)
-        return FAILED
+        return INTERRUPTED
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()
     except SystemExit as leaving:  # tyro's own exit: --help, or arguments it cannot read

@@ -28,11 +28,11 @@ from shiftgym.datasets.names import DatasetName, dataset_name, read_size, split_
 from shiftgym.datasets.store import dataset_path, write_dataset
 from shiftgym.domains import Domain, load_domains
 from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.lock import held
 from shiftgym.scores import has_reference, normalized_score
 from shiftgym_agents.artifacts import provenance
 from shiftgym_agents.interrupt import StopRequest
 from shiftgym_tools.collect import Collector, Part, name_seed
-from shiftgym_tools.lock import held
 from shiftgym_tools.recipes import Behaviour, behaviour_facts, plan
 
 PLAN, PLAN_FORMAT = "plan.json", 1

@@ -12,12 +12,21 @@ resumes with exactly the rows it had, however large the ring, and a checkpoint c
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from shiftgym.datasets.folders import explained
+from shiftgym.errors import ShiftgymError
+from shiftgym_agents.artifacts import ELSEWHERE
+
+AFRESH = "Put it back, or start afresh with another --out."
 
 
 class Replay:
@@ -33,7 +42,8 @@ class Replay:
         written: Rows per agent that the last checkpoint counted; 0 for a new ring.
 
     Raises:
-        ValueError: The file's size is not that of this ring.
+        ShiftgymError: The file lacks rows that the checkpoint counted, or is of another ring; or
+            the disk has no room for all of it.
     """
 
     def __init__(
@@ -47,11 +57,16 @@ class Replay:
         written: int = 0,
     ) -> None:
         shape = (runs, capacity + margin, row)
-        size = 4 * int(np.prod(shape))
+        size = 4 * math.prod(shape)
+        if written and not path.exists():
+            raise ShiftgymError(f"{path} is missing, which the checkpoint goes on from. {AFRESH}")
         if path.exists() and path.stat().st_size != size:
-            raise ValueError(f"{path} has {path.stat().st_size} bytes, expected {size} for {shape}")
-        mode = "r+" if path.exists() else "w+"
-        self.file = np.memmap(path, np.float32, mode, shape=shape)
+            raise ShiftgymError(
+                f"{path} has {path.stat().st_size} bytes, expected {size}: it was cut, or is of "
+                f"another capacity. {AFRESH}"
+            )
+        _reserve(path, size)
+        self.file = np.memmap(path, np.float32, "r+", shape=shape)
         self.capacity, self.margin = capacity, margin
         self.written = self.committed = written
         self.rows: Tensor = torch.from_numpy(self.file).to(device)
@@ -102,3 +117,25 @@ class Replay:
     def commit(self, written: int) -> None:
         """Note that a finished checkpoint counts `written` rows: older slots may be reused."""
         self.committed = written
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Give a file room for `size` bytes: a mapped file that the disk cannot hold is a SIGBUS.
+
+    Rows that are there stay. Where the system cannot reserve, the file is only made as long.
+    """
+    made = not path.exists()
+    with explained(path, ELSEWHERE):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, size)
+            else:
+                os.truncate(descriptor, size)
+        except OSError:
+            if made:
+                with suppress(OSError):
+                    path.unlink()
+            raise
+        finally:
+            os.close(descriptor)

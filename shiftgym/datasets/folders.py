@@ -29,6 +29,7 @@ else:
 
 FULL = (errno.ENOSPC, errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC)
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+DATASETS = "set MINARI_DATASETS_PATH to a folder"  # where else datasets may be written
 OLD, NEW, ALIVE = ".old", ".new-", ".alive"
 
 
@@ -149,8 +150,13 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn the errors of a full disk and of missing permission into words."""
+def explained(path: Path, instead: str = DATASETS) -> Iterator[None]:
+    """Turn the errors of a full disk and of missing permission into words.
+
+    Args:
+        path: what is written.
+        instead: how to have it written elsewhere; ``of your own`` or ``on another disk`` follows.
+    """
     try:
         yield
     except OSError as error:
@@ -158,11 +164,11 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno in FULL or "No space left" in text or "errno = 28" in text:
             raise ShiftgymError(
                 f"The disk of {path} is full: nothing new was put there, and what was there is "
-                "kept. Make room, or set MINARI_DATASETS_PATH to a folder on another disk."
+                f"kept. Make room, or {instead} on another disk."
             ) from error
         if error.errno in DENIED:
             raise ShiftgymError(
-                f"No permission to write {path}. Set MINARI_DATASETS_PATH to a folder of your own."
+                f"No permission to write {path}. {instead[0].upper()}{instead[1:]} of your own."
             ) from error
         raise ShiftgymError(f"Cannot write {path}: {error}") from error
 

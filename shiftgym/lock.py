@@ -9,42 +9,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from shiftgym.datasets.folders import explained, lock_at, release
+from shiftgym.datasets.folders import DATASETS, explained, lock_at, release
 from shiftgym.errors import ShiftgymError
 
 PAUSE = 0.3  # seconds between tries
+KEPT = "Wait for it (--wait does), or stop it; what it has collected is kept."
 
 
 @contextmanager
-def held(path: Path, what: str, wait: bool = False) -> Iterator[None]:
+def held(
+    path: Path, what: str, wait: bool = False, otherwise: str = KEPT, instead: str = DATASETS
+) -> Iterator[None]:
     """Hold the lock of a file inside the block; the file tells others who does.
 
     Args:
         path: the lock file, made when needed and removed afterwards.
         what: what is being done, for the message.
         wait: wait for another holder instead of raising.
+        otherwise: what the message says to do about another holder.
+        instead: what the message says to do where the file cannot be written.
 
     Raises:
         ShiftgymError: another process holds it; the message says which, and since when.
     """
     descriptor, told = None, False
     while descriptor is None:
-        with explained(path):
+        with explained(path, instead):
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = lock_at(path, wait=False)
         if descriptor is None:
             if not wait:
-                raise ShiftgymError(
-                    f"{what}: {_holder(path)} is at it already. Wait for it (--wait does), or stop "
-                    "it; what it has collected is kept."
-                )
+                raise ShiftgymError(f"{what}: {_holder(path)} is at it already. {otherwise}")
             if not told:
                 print(f"{what}: waiting for {_holder(path)}.", flush=True)
             told = True
             time.sleep(PAUSE)
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        with explained(path):
+        with explained(path, instead):
             os.truncate(path, 0)
             text = f"process {os.getpid()} on {socket.gethostname()}, since {since},"
             os.write(descriptor, text.encode())
