@@ -25,11 +25,14 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from shiftgym.datasets.folders import NEW, explained, lock_at, release, try_lock
+from shiftgym.datasets.folders import explained
+from shiftgym.datasets.locks import acquire, lock_at, lock_left, release
+from shiftgym.datasets.places import NEW
 from shiftgym.errors import ShiftgymError
-from shiftgym.lock import held
+from shiftgym.plain_files import open_plain
 
 ELSEWHERE = "give --out a folder"  # where else runs may be written
+LOCK = ".lock"
 CHECKPOINT = re.compile(r"checkpoint-\d{12,}\.safetensors")
 PACKAGES = ("shiftgym", "mujoco", "gymnasium", "torch", "numpy")
 
@@ -72,12 +75,16 @@ def owned(out: Path) -> Iterator[None]:
     Raises:
         ShiftgymError: Another process writes there; the message says which, and since when.
     """
-    made = not out.exists()
+    made, advice = not out.exists(), "Wait for it, or stop it, or choose another --out."
     try:
-        otherwise = "Wait for it, or stop it, or choose another --out."
-        with held(out / ".lock", f"Run {out}", otherwise=otherwise, instead=ELSEWHERE):
+        with explained(out, ELSEWHERE):
+            out.mkdir(parents=True, exist_ok=True)
+            descriptor = acquire(out / LOCK, f"Run {out}", wait=False, advice=advice)
+        try:
             sweep(out)
             yield
+        finally:
+            release(descriptor, out / LOCK)
     finally:
         if made:
             with suppress(OSError):
@@ -88,10 +95,8 @@ def sweep(folder: Path) -> None:
     """Remove files that dead writers left half written; those being written are locked."""
     for left in folder.glob(f".*{NEW}*"):
         with suppress(OSError):
-            if left.is_file() and not left.is_symlink():
-                descriptor = try_lock(left, wait=False)
-                if descriptor is not None:
-                    release(descriptor, left)
+            if left.is_file() and (descriptor := lock_left(left)) is not None:
+                release(descriptor, left)
     for left in folder.glob(".*.tmp"):  # as versions before 0.1 called them
         with suppress(OSError):
             left.unlink()
@@ -157,9 +162,8 @@ def read_json(path: Path) -> dict[str, Any]:
         ShiftgymError: There is none, or it cannot be read.
     """
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("no regular file")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        with open_plain(path) as file:
+            found = json.loads(file.readall())
     except (FileNotFoundError, NotADirectoryError):
         raise ShiftgymError(
             f"{path.parent} is not a run directory: no {path.name} there."
@@ -196,7 +200,8 @@ def read_checkpoint(out: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] |
         if not isinstance(name, str) or not CHECKPOINT.fullmatch(name):
             raise _damaged(out, "state.json names no checkpoint")
         try:
-            content = (out / name).read_bytes()
+            with open_plain(out / name) as file:
+                content = file.readall()
         except FileNotFoundError:
             if name == gone:
                 raise _damaged(out, f"{name} is missing") from None

@@ -17,6 +17,7 @@ from typing import Any
 
 from shiftgym.datasets.folders import explained
 from shiftgym.errors import ShiftgymError
+from shiftgym.plain_files import open_plain
 from shiftgym_agents.artifacts import ELSEWHERE, write_text
 
 LAST = 5  # evaluations that the second reported score averages
@@ -112,7 +113,10 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         ShiftgymError: The file is damaged; the message says where.
     """
     try:
-        text = path.read_bytes().decode() if path.is_file() else ""
+        text = ""
+        if path.exists():
+            with open_plain(path) as file:
+                text = file.readall().decode()
         lines = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ShiftgymError(f"{path} is damaged: {error}.") from None

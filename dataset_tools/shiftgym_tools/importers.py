@@ -19,8 +19,9 @@ import tyro
 from tqdm import tqdm
 
 from shiftgym.datasets.flat import Flat, concatenate, episode_returns, mean_return
+from shiftgym.datasets.folders import refuse_existing
 from shiftgym.datasets.names import DatasetName
-from shiftgym.datasets.store import sha256, write_dataset
+from shiftgym.datasets.store import dataset_path, sha256, write_dataset
 from shiftgym.domains import Domain, episode_steps
 from shiftgym.errors import ShiftgymError
 from shiftgym_tools.episodes import JOINS
@@ -112,7 +113,8 @@ def import_dataset(
                 f"{source.label} does not say its {missing[2:]} in a way that is known here: give "
                 f"{missing}, such as --domain hopper-kinematic --quality medium."
             )
-        import_name(where, tier, source.layout, source.rows, name)  # refused before any work
+        called = import_name(where, tier, source.layout, source.rows, name)
+        refuse_existing(dataset_path(called), replace)  # before any work; the name will stay
         with tqdm(total=None, unit="row", unit_scale=True, desc="check", leave=False) as bar:
             seen = accept(source, where, all_rows, bar.update)
         report = _report(seen, mend_rewards)

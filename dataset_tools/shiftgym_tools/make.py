@@ -1,7 +1,7 @@
 """``shiftgym data make``: a dataset from behaviour policies, restartable, whole or not at all.
 
     <root>/shiftgym/hopper/.medium-v0.making/        blocks collected so far, and plan.json
-    <root>/shiftgym/hopper/.medium-v0.making.lock    who is at it
+    <root>/shiftgym/hopper/.medium-v0.lock           who is at it
     <root>/shiftgym/hopper/medium-v0/                the dataset, when it is complete
 
 Killed at any moment, running the same command again goes on after the last block; the bytes are
@@ -11,9 +11,9 @@ those of an uninterrupted run.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,13 +22,23 @@ import tyro
 from tqdm import tqdm
 
 from shiftgym.datasets.flat import spaces
-from shiftgym.datasets.folders import explained, require_room, write_file
-from shiftgym.datasets.metadata import read_metadata
+from shiftgym.datasets.folders import (
+    Owner,
+    clean,
+    discard,
+    explained,
+    own_folder,
+    owned,
+    require_room,
+    write_file,
+)
+from shiftgym.datasets.metadata import LARGEST, read_metadata
 from shiftgym.datasets.names import DatasetName, dataset_name, read_size, split_name
+from shiftgym.datasets.places import if_free
 from shiftgym.datasets.store import dataset_path, write_dataset
 from shiftgym.domains import Domain, load_domains
 from shiftgym.errors import DomainError, ShiftgymError, nearest
-from shiftgym.lock import held
+from shiftgym.plain_files import read_plain
 from shiftgym.scores import has_reference, normalized_score
 from shiftgym_agents.artifacts import provenance
 from shiftgym_agents.interrupt import StopRequest
@@ -36,6 +46,9 @@ from shiftgym_tools.collect import Collector, Part, name_seed
 from shiftgym_tools.recipes import Behaviour, behaviour_facts, plan
 
 PLAN, PLAN_FORMAT = "plan.json", 1
+MAKING = ".making"
+NO_FACTS = ("format", "name", "versions", "domain")  # what a plan holds besides Job.facts
+ADVICE = "Wait for it (--wait does), or stop it; what it has collected is kept."
 MAX_SEED = 2**62
 SUFFIX = ".safetensors"
 COPIES = 3  # of the rows on disk at once: blocks, dataset, cache
@@ -122,20 +135,21 @@ def make(
     wanted = wanted_name(name, size, domain_file)
     job = plan_job(wanted, policy, streams, seed)
     target = dataset_path(wanted, root)
-    with held(target.with_name(f".{target.name}.making.lock"), f"Making {wanted}", wait):
+    with owned(target, f"Making {wanted}", wait, ADVICE) as owner:
+        remove_spent(target.parent.parent, owner)
         if target.exists() and not replace:
             refuse_another(job, target)
             print(f"{wanted} is made already, from the same policies and seed: {target}")
         else:
             started = time.perf_counter()
-            _make(job, target, root, replace, threads)
+            _make(job, owner, root, replace, threads)
             report(job, target, started)
     print(next_step(wanted))
 
 
-def _make(job: Job, target: Path, root: Path | None, replace: bool, threads: int) -> None:
+def _make(job: Job, owner: Owner, root: Path | None, replace: bool, threads: int) -> None:
     """Collect what is missing, and write the dataset."""
-    work = work_folder(job, target)
+    work = work_folder(job, owner.final)
     space, actions = spaces(job.name.domain)
     with explained(work):
         row = 4 * (2 * space.shape[0] + actions.shape[0] + 2)
@@ -156,9 +170,11 @@ def _make(job: Job, target: Path, root: Path | None, replace: bool, threads: int
             "run the same command again to go on."
         )
     chunks, seeds = collector.chunks(), collector.seeds()
-    write_dataset(chunks, job.name, job.about(), root, replace=replace, episode_seeds=seeds)
+    write_dataset(
+        chunks, job.name, job.about(), root, replace=replace, episode_seeds=seeds, owner=owner
+    )
     collector.close()
-    shutil.rmtree(work)
+    discard(work, owner.final)
 
 
 def plan_job(
@@ -207,19 +223,40 @@ def wanted_name(name: str, size: str | None, domain_file: Path | None) -> Datase
 
 def work_folder(job: Job, target: Path) -> Path:
     """Give the folder of the blocks collected so far, emptied if they are of other data."""
-    work = target.with_name(f".{target.name}.making")
+    work = target.with_name(f".{target.name}{MAKING}")
     told = json.dumps(job.plan(), indent=1, sort_keys=True)
     with explained(work):
-        work.mkdir(parents=True, exist_ok=True)
+        own_folder(work)
+        clean(work)
         file = work / PLAN
         before = file.read_text() if file.exists() else None
         if before != told:
             if before is not None:
                 print(f"Starting anew: what was collected of {job.name} before was another plan's.")
-            shutil.rmtree(work)
+            discard(work, target)
             work.mkdir()
             write_file(file, told.encode())
     return work
+
+
+def remove_spent(home: Path, owner: Owner) -> None:
+    """Remove the blocks of datasets that are complete: their makers were killed at the very end."""
+    for work in home.glob(f"*/.*{MAKING}"):
+        final = work.with_name(work.name[1 : -len(MAKING)])
+        with suppress(OSError), nullcontext(True) if final == owner.final else if_free(final) as ok:
+            if ok and _is_spent(work, final):
+                discard(work, final)
+
+
+def _is_spent(work: Path, final: Path) -> bool:
+    """Say whether a dataset is there that was made by the plan that blocks were collected by."""
+    try:
+        plan = json.loads(read_plain(work / PLAN, LARGEST))
+        told = read_metadata(final)["shiftgym"]
+        facts = {key: value for key, value in plan.items() if key not in NO_FACTS}
+        return {key: told.get(key) for key in facts} == facts
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def refuse_another(job: Job, target: Path) -> None:

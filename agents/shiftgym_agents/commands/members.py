@@ -24,8 +24,10 @@ def gather(
     Raises:
         ShiftgymError: None could be read; if there is but one, the error is its own.
     """
-    unique = {out.resolve(): out for out in reversed(list(outs))}
-    chosen, found = list(reversed(unique.values())), []
+    unique: dict[Path, Path] = {}
+    for out in outs:
+        unique.setdefault(out.resolve(), out)
+    chosen, found = list(unique.values()), []
     for out in chosen:
         try:
             found.append((out, read(out)))
