@@ -50,9 +50,11 @@ class Range:
         """Say whether a value is a number of this range."""
         if isinstance(value, bool) or not isinstance(value, Real):
             return False
-        if not isinstance(value, Integral) and not math.isfinite(value):
+        whole = isinstance(value, Integral)
+        value = int(value) if whole else float(value)
+        if not whole and not math.isfinite(value):
             return self.infinite and value == math.inf
-        if self.multiple and (not isinstance(value, Integral) or value % self.multiple):
+        if self.multiple and (not whole or value % self.multiple):
             return False
         above = value > self.low if self.open_low else value >= self.low
         return above and (value < self.high if self.open_high else value <= self.high)

@@ -128,7 +128,7 @@ def read_run(out: Path) -> list[Group]:
                 config=json.loads(config),
                 domain=about["runs"][int(own[0]["run"])]["domain"],
                 finished=result is not None,
-                seconds=result and float(result["seconds"]),
+                seconds=None if result is None else float(result["seconds"]),
             )
         )
     return groups

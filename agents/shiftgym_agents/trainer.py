@@ -231,9 +231,9 @@ class Trainer:
                     value = float(found.returns[run].mean())
                     score = self.pairs[run].score(value)
                     row["return"] = written(value)
-                    row["score"] = "" if score is None else written(score)
+                    kept = float("nan") if score is None else written(score)
+                    row["score"] = "" if score is None else kept
                     row["length"] = float(found.lengths[run].mean())
-                    kept = float("nan") if score is None else row["score"]
                     self.scores[run].append((row["return"], kept))
             self.metrics.add(rows, clock)
             self._waiting.pop(0)

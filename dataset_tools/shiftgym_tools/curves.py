@@ -16,6 +16,7 @@ COLUMNS = (
     "step updates domain return_mean return_std length train_return critic_loss q entropy "
     "temperature seconds"
 ).split()
+NUMBERS = {"updates": int, "return_mean": float, "train_return": float}  # what readers read
 
 
 class Curves:
@@ -59,7 +60,8 @@ def read_curves(path: Path) -> list[dict[str, str]]:
         lines = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
         rows = [row for row in lines if all(row.get(column) for column in COLUMNS)]
         for row in rows:
-            int(row["updates"]), [float(row[name]) for name in ("return_mean", "train_return")]
+            for name, kind in NUMBERS.items():
+                kind(row[name])
     except (OSError, ValueError, csv.Error) as error:
         raise ShiftgymError(f"{path} is damaged ({error}): remove it, and go on.") from None
     return rows
