@@ -39,8 +39,8 @@ from grids import GRIDS, SHORT, Grid
 
 from agents import device_name
 from shiftgym.datasets.flat import episode_returns
-from shiftgym.datasets.folders import locked
 from shiftgym.datasets.load import find, load
+from shiftgym.datasets.locks import locked
 from shiftgym.datasets.packaged import packaged_index
 from shiftgym.datasets.store import dataset_path
 from shiftgym.domains import episode_steps

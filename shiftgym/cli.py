@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 import tyro
 
-from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.errors import ShiftgymError, nearest
 from shiftgym.terminal import INSTALL, help_without_importing, survive_any_encoding
 
 # name -> (function that tyro turns into a command line, what it does)
@@ -47,6 +48,7 @@ COMMANDS = {
 }
 EXTRAS = ("torch", "ot", "matplotlib", "tensorboard")  # what the extra [agents] brings
 OK, FAILED, BAD_USAGE = 0, 1, 2
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; ``sys.argv[1:]`` by default.
 
     Returns:
-        0, 1 (it failed) or 2 (bad usage).
+        0, 1 (it failed), 2 (bad usage), 130 (Ctrl-C) or 143 (SIGTERM).
     """
     survive_any_encoding()
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -81,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tyro.cli(command, prog=f"shiftgym {name}", args=rest, config=flags)
     except ShiftgymError as error:
         print(f"shiftgym {name}: {error}", file=sys.stderr)
-        return BAD_USAGE if isinstance(error, DomainError) else FAILED
+        return error.exit_code
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
@@ -92,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         print(f"shiftgym {name}: interrupted", file=sys.stderr)
-        return FAILED
+        return INTERRUPTED
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()
     except SystemExit as leaving:  # tyro's own exit: --help, or arguments it cannot read

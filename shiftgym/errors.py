@@ -7,11 +7,32 @@ from difflib import get_close_matches
 
 
 class ShiftgymError(ValueError):
-    """Report something the user can put right; the message says how."""
+    """Report something the user can put right; the message says how.
+
+    Attributes:
+        exit_code: what the ``shiftgym`` command ends with: 1, it failed, or 2, bad usage.
+    """
+
+    exit_code: int = 1
 
 
 class DomainError(ShiftgymError):
     """Report an unknown robot, shift, level or element, or an edit that cannot be made."""
+
+    exit_code = 2
+
+
+class StoppedError(ShiftgymError):
+    """Report work that a signal stopped before its end, and how to go on with it.
+
+    Args:
+        message: what was done, and what goes on from there.
+        signal_number: what stopped it; the command ends with 128 more, as shells have it.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
 
 
 class ActionError(ShiftgymError):

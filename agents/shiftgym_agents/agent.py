@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from shiftgym.errors import ShiftgymError
+from shiftgym.ranges import Count, Positive, Size, SomeShare, check_ranges
 from shiftgym_agents.data import Batch, Data, Scaling
 from shiftgym_agents.metrics import EVALUATED, KEYS
 from shiftgym_agents.nets import Net, Parameter, copy_net
@@ -66,16 +67,20 @@ class Stage:
 class Config:
     """Hold what every method needs; a method's own dataclass extends it."""
 
-    steps: int = 1_000_000
+    steps: Count = 1_000_000
     """Gradient updates per run; the actor's step size falls to 0 over exactly these."""
-    batch: int = 128
+    batch: Size = 128
     """Rows per update from each of source and target."""
-    width: int = 256
+    width: Size = 256
     """Units in each of the two hidden layers of every network."""
-    learning_rate: float = 3e-4
+    learning_rate: Positive = 3e-4
     """Adam's step size."""
-    target_share: float = 1.0
+    target_share: SomeShare = 1.0
     """Share of the target's transitions that is trained on: 0.1 of a D4RL set for DROCO's grids."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside the ranges of their fields."""
+        check_ranges(self)
 
     @property
     def scaling(self) -> Scaling:

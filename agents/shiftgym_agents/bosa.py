@@ -34,6 +34,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from shiftgym.ranges import Amount, Count, CountOrNone, HeldOut, Positive, Size
 from shiftgym_agents.agent import Noise, Stage
 from shiftgym_agents.data import SIDES, Batch
 from shiftgym_agents.likelihood import Density, DensityOptions
@@ -47,41 +48,41 @@ CHUNK = 1024  # rows whose densities are computed at a time
 class BOSAConfig(TD3Config):
     """Set the hyperparameters of BOSA."""
 
-    action_cost: float = 0.1
+    action_cost: Amount = 0.1
     """Weight of the actor's unlikely actions; 0 is TD3's actor, large values imitate."""
-    action_samples: int = 1
+    action_samples: Size = 1
     """Latents per action in the actor's log-likelihood."""
-    conservation: float = 0.1
+    conservation: Amount = 0.1
     """Weight of the values of source rows' actions in the critics' loss."""
     conservation_floor: bool = True
     """Push these down to the least return that the data's rewards allow, no further."""
-    threshold: float = 0.01
+    threshold: Amount = 0.01
     """Least density of a source row's next state for the row to train the critics."""
     mask: Literal["source", "all"] = "source"
     """Ask this of source rows, or of target rows, too."""
-    mask_samples: int = 10
+    mask_samples: Size = 10
     """Latents per next state in its log-likelihood."""
     mask_drawn: Literal["once", "always"] = "once"
     """Decide about every row once, or in every update that draws it."""
-    density_steps: int = 100_000
+    density_steps: CountOrNone = 100_000
     """Updates of each of the two densities, at most."""
-    density_width: int = 256
+    density_width: Size = 256
     """Units in each hidden layer of theirs; published is 750."""
-    density_rate: float = 1e-3
+    density_rate: Positive = 1e-3
     """Adam's step size for them."""
-    density_beta: float = 0.5
+    density_beta: Amount = 0.5
     """Weight of their KL term; a quarter of it is their decoders' variance."""
-    density_members: int = 5
+    density_members: Size = 5
     """Networks that learn the density of next states."""
     density_init: Literal["scaled", "unscaled"] = "scaled"
     """Initial weights of these: normal, scaled by the fan-in or not."""
     density_data: Literal["target", "mix"] = "target"
     """Learn next states from target rows, or from all."""
-    density_hold_out: float = 0.1
+    density_hold_out: HeldOut = 0.1
     """Share of target rows held out to stop learning next states by; 0 to go on to the end."""
-    density_every: int = 500
+    density_every: Count = 500
     """Updates between looks at these."""
-    density_patience: int = 5
+    density_patience: Count = 5
     """Looks without a member improving by 1 % before a run stops."""
     bootstrap: Literal["continuing", "terminal"] = "continuing"
     """Bootstrap rows that are not terminal, or (released code) only those that are."""

@@ -39,6 +39,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from shiftgym.ranges import Amount, CountOrNone
 from shiftgym_agents.agent import Agent, Noise, Stage
 from shiftgym_agents.data import SIDES, Batch
 from shiftgym_agents.losses import weighted_mean
@@ -52,9 +53,9 @@ GUARD = 1e-10  # added to probabilities of the double softmax
 class ClassifiersConfig:
     """Set the hyperparameters of the classifiers; a method's configuration extends it."""
 
-    classifier_steps: int = 5_000
+    classifier_steps: CountOrNone = 5_000
     """Updates of the two domain classifiers before anything else."""
-    classifier_noise: float = 1.0
+    classifier_noise: Amount = 1.0
     """Standard deviation of the noise added to their inputs in training."""
     classifier_inputs: Literal["standard", "raw"] = "standard"
     """Standardise what they read, or not."""

@@ -39,6 +39,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from shiftgym.errors import ShiftgymError
+from shiftgym.ranges import Amount, Count, Positive, Share, Size, SizeOrNone, SomeShare
 from shiftgym_agents.agent import Agent, Config, Noise, Stage
 from shiftgym_agents.data import Batch, Scaling
 from shiftgym_agents.iql import HANDS, LOG_STD_RANGE
@@ -51,23 +52,23 @@ from shiftgym_agents.networks import Layers
 class CQLConfig(Config):
     """Set the hyperparameters of CQL."""
 
-    steps: int = 1_000_000
+    steps: Count = 1_000_000
     """Gradient updates per run."""
-    width: int = 256
+    width: Size = 256
     """Units in each hidden layer of every network."""
-    layers: int = 2
+    layers: Size = 2
     """Hidden layers of every network."""
-    actor_rate: float = 3e-5
+    actor_rate: Positive = 3e-5
     """Adam's step size for actor and entropy weight; the critics' is `learning_rate`."""
-    discount: float = 0.99
+    discount: Share = 0.99
     """Discount per environment step."""
-    tau: float = 0.005
+    tau: SomeShare = 0.005
     """Share of the critics that their Polyak copies take over per update."""
-    penalty: float = 10.0
+    penalty: Amount = 10.0
     """Weight of the conservative penalty beside the squared error; 0 is soft actor-critic."""
-    penalty_rows: int = 80
+    penalty_rows: SizeOrNone = 80
     """Most rows of each dataset per update that the penalty is averaged over; 0 for all."""
-    candidates: int = 1
+    candidates: Size = 1
     """Actions of each of three kinds that the penalty weighs against the data's, per row."""
     normalize_states: Literal["none", "merged", "target"] = "merged"
     """Standardise observations with the statistics of both datasets, or of the target's alone."""

@@ -27,6 +27,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from shiftgym.ranges import Amount, Limit
 from shiftgym_agents.agent import Noise, Stage
 from shiftgym_agents.classifiers import Classifiers, ClassifiersConfig
 from shiftgym_agents.data import Batch
@@ -39,9 +40,9 @@ RATIO = "log_ratio"  # column of source rows where the classifiers are frozen
 class DARAConfig(IQLConfig, ClassifiersConfig):
     """Set the hyperparameters of DARA."""
 
-    eta: float = 0.1
+    eta: Amount = 0.1
     """Weight of the log-ratio of dynamics in a source row's reward; 0 is IQL."""
-    ratio_clip: float = 10.0
+    ratio_clip: Limit = 10.0
     """Largest size of the log-ratio."""
     joint: bool = True
     """Go on training the classifiers in every update; else freeze them before IQL."""

@@ -38,6 +38,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
+from shiftgym.ranges import Limit, Share
 from shiftgym_agents.agent import Noise, Stage
 from shiftgym_agents.data import Batch
 from shiftgym_agents.ensemble import Ensemble, EnsembleConfig
@@ -51,9 +52,9 @@ BETA = {"hopper": 0.1, "halfcheetah": 0.3, "walker2d": 1.0}
 class DROCOConfig(IQLConfig, EnsembleConfig):
     """Set the hyperparameters of DROCO."""
 
-    beta: float = 0.5
+    beta: Share = 0.5
     """Share of the worst predicted value in a source row's bootstrap; 0 is IQL, 1 fully robust."""
-    huber: float = 30.0
+    huber: Limit = 30.0
     """Error of a source row beyond which the critics' loss grows linearly; inf for squares."""
     minimum: Literal["value", "coordinate"] = "value"
     """Worst of the members' values, or the value where each coordinate is the members' least."""

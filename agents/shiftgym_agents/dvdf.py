@@ -36,6 +36,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 from torch import Tensor
 
 from shiftgym.errors import ShiftgymError
+from shiftgym.ranges import CountOrNone, Positive, Share, Size, SomeShare
 from shiftgym_agents.agent import Noise, Stage
 from shiftgym_agents.data import Batch
 from shiftgym_agents.igdf import COSINE, IGDF, IGDFConfig
@@ -52,17 +53,17 @@ Scale = Literal["none", "minmax", "rank", "clip"]
 class ValueFields:
     """Set what DVDF adds to a method that scores dynamics."""
 
-    keep: float = 0.5
+    keep: SomeShare = 0.5
     """Share of each batch's source rows that is trained on, best rankings first."""
-    trade_off: float = 0.7
+    trade_off: Share = 0.7
     """Weight of the dynamics score in the ranking; the rest goes to the value score."""
     advantage_source: Literal["sql", "iql"] = "sql"
     """Value of the source data: SQL's, near its best actions, or IQL's expectile."""
-    alpha: float = 0.1
+    alpha: Positive = 0.1
     """How far SQL's value stays below the best action in the source data."""
-    advantage_steps: int = 500_000
+    advantage_steps: CountOrNone = 500_000
     """Updates of the source's critics and value before IQL; fewer for a short training."""
-    advantage_batch: int = 128
+    advantage_batch: Size = 128
     """Source rows per update of the source's critics and value."""
     advantage_scale: Literal["minmax", "rank", "clip"] = "minmax"
     """Put advantages on [0, 1] by extremes, rank, or extremes after clipping the outer 1 %."""

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
+from shiftgym.ranges import Count, CountOrNone, HeldOut, Positive, Size
 from shiftgym_agents.agent import Agent, Noise, Stage
 from shiftgym_agents.data import Batch
 from shiftgym_agents.holdout import HoldOut
@@ -43,23 +44,23 @@ ACTIVATIONS = {"relu": torch.relu, "swish": silu}
 class EnsembleConfig:
     """Set the hyperparameters of the ensemble; a method's configuration extends it."""
 
-    members: int = 7
+    members: Size = 7
     """Networks in the ensemble of target dynamics."""
-    model_width: int = 200
+    model_width: Size = 200
     """Units in each of its four hidden layers."""
     model_activation: Literal["relu", "swish"] = "relu"
     """Between its layers; published is swish, which costs more on the CPU."""
-    model_rate: float = 1e-3
+    model_rate: Positive = 1e-3
     """Adam's step size for it."""
-    model_batch: int = 256
+    model_batch: Size = 256
     """Rows per member and update."""
-    model_steps: int = 8000
+    model_steps: CountOrNone = 8000
     """Most updates of it: 400 epochs of 5,000 rows."""
-    model_every: int = 20
+    model_every: Count = 20
     """Updates between looks at its error on held-out rows: an epoch of 5,000 rows."""
-    model_patience: int = 5
+    model_patience: Count = 5
     """Looks without a member improving by 1 % before it stops; 0 to go on to the end."""
-    model_hold_out: float = 0.1
+    model_hold_out: HeldOut = 0.1
     """Share of target rows to judge it by; 0 to train on all rows and keep the last weights."""
 
 

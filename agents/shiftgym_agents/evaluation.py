@@ -75,6 +75,7 @@ class Evaluator:
         runs, episodes = len(self.seeds), self.episodes
         first = [SPACING * (1 + seed) + index * episodes for seed in self.seeds]
         obs, _ = self.envs.reset(seed=[start + e for start in first for e in range(episodes)])
+        policy.require_fit(obs)
         total, length = np.zeros(runs * episodes), np.zeros(runs * episodes, np.int64)
         alive = np.ones(runs * episodes, bool)
         while alive.any():

@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from shiftgym.errors import ShiftgymError
+from shiftgym.ranges import Amount, CountOrNone, HeldOut, Size, SomeShare
 from shiftgym_agents.agent import Noise, Stage
 from shiftgym_agents.data import Batch
 from shiftgym_agents.iql import IQL, IQLConfig
@@ -52,19 +53,19 @@ PIECES = 50  # a dataset is cut into so many stretches, of which some are held o
 class IGDFConfig(IQLConfig):
     """Set the hyperparameters of IGDF."""
 
-    keep: float = 0.75
+    keep: SomeShare = 0.75
     """Share of each batch's source rows that is trained on, best scores first."""
-    weight_scale: float = 1.0
+    weight_scale: Amount = 1.0
     """Weight of a kept source row in the critics' loss is exp(weight_scale * score)."""
-    contrast_steps: int = 7_000
+    contrast_steps: CountOrNone = 7_000
     """Updates of the encoders before IQL."""
-    contrast_batch: int = 128
+    contrast_batch: Size = 128
     """Target rows per update of the encoders; there is one negative fewer."""
-    embedding: int = 64
+    embedding: Size = 64
     """Numbers that the encoders give for (s, a) and for s'."""
     contrast_loss: Literal["bce", "softmax"] = "bce"
     """Tell s' from negatives one by one (binary cross-entropy), or among all (InfoNCE)."""
-    holdout: float = 0.1
+    holdout: HeldOut = 0.1
     """Share of the target data that the encoders never train on, for `heldout_loss`."""
     scalar_weights: bool = False
     """Replace all weights by their mean, as the release does without meaning to."""

@@ -10,9 +10,14 @@ class StopRequest:
     """Turn Ctrl-C and SIGTERM into a request to stop at the next block; a second Ctrl-C is hard.
 
     Outside the main thread, which alone may handle signals, it never asks.
+
+    Attributes:
+        requested: whether to stop.
+        number: the signal that asked.
     """
 
     requested = False
+    number: int = signal.SIGINT
 
     def __enter__(self) -> StopRequest:
         """Listen."""
@@ -26,7 +31,7 @@ class StopRequest:
     def _ask(self, number: int, frame: object) -> None:
         if self.requested:
             raise KeyboardInterrupt
-        self.requested = True
+        self.requested, self.number = True, number
 
     def __exit__(self, *error: object) -> None:
         """Give the signals back."""

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import torch
 from torch import Tensor
 
+from shiftgym.ranges import Amount, Level, Limit, Share, SomeShare
 from shiftgym_agents.agent import Agent, Config, Noise, Stage
 from shiftgym_agents.data import Batch, Scaling
 from shiftgym_agents.losses import advantage_weights, expectile, weighted_mean
@@ -37,16 +38,16 @@ HANDS = ("pen", "door", "hammer", "relocate")
 class IQLConfig(Config):
     """Set the hyperparameters of IQL."""
 
-    expectile: float = 0.7
+    expectile: Level = 0.7
     """Level of the value's expectile: 0.5 is the mean, towards 1 the best action in the data."""
-    temperature: float = 3.0
+    temperature: Amount = 3.0
     """Inverse temperature of the actor's weights exp(temperature * advantage); 0 is imitation. Try
     1 for a few thousand updates: 3 then trusts values that are not yet right."""
-    weight_cap: float = 100.0
+    weight_cap: Limit = 100.0
     """Largest weight of a row in the actor's loss."""
-    discount: float = 0.99
+    discount: Share = 0.99
     """Discount per environment step."""
-    tau: float = 0.005
+    tau: SomeShare = 0.005
     """Share of the critics that their Polyak copies take over per update."""
     policy_head: Literal["mse", "gaussian"] = "mse"
     """Imitation by squared error of tanh(mean), or by log-likelihood with a learned deviation."""

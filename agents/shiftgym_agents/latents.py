@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import elu, layer_norm
 
+from shiftgym.ranges import Amount, Count, CountOrNone, HeldOut, Size
 from shiftgym_agents.agent import Agent, Noise, Stage
 from shiftgym_agents.data import Batch
 from shiftgym_agents.holdout import HoldOut
@@ -42,11 +43,11 @@ COLLAPSED = 1e-3  # median variance of a latent dimension below which a warning 
 class LatentsConfig:
     """Set the hyperparameters of the latents; a method's configuration extends it."""
 
-    latent_state: int = 64
+    latent_state: Size = 64
     """Dimensions of latent states."""
-    latent_pair: int = 64
+    latent_pair: Size = 64
     """Dimensions of latent state-action pairs."""
-    latent_action: int = 64
+    latent_action: Size = 64
     """Dimensions of a linear embedding of actions; 0 to give encoders the action itself."""
     latent_activation: Literal["relu", "elu"] = "relu"
     """Between the layers of encoders and predictor; relu runs in C++ on the CPU."""
@@ -54,17 +55,17 @@ class LatentsConfig:
     """How latent states are normalised."""
     latent_spread: Literal["inverse", "variance", "identity"] = "inverse"
     """Weights of the latent error's dimensions: 1 / variance over target states, variance, or 1."""
-    latent_every: int = 250
+    latent_every: Count = 250
     """Updates between estimates of that variance."""
-    reward_cost: float = 1.0
+    reward_cost: Amount = 1.0
     """Weight of the reward's squared error beside the latent error."""
-    representation_steps: int = 50_000
+    representation_steps: CountOrNone = 50_000
     """Updates of encoders and predictor on source and target rows."""
-    finetune_steps: int = 5_000
+    finetune_steps: CountOrNone = 5_000
     """Updates of the predictor alone on target rows; 0 leaves this stage out."""
-    finetune_every: int = 50
+    finetune_every: Count = 50
     """Updates of that stage between looks at its error on held-out rows."""
-    finetune_hold_out: float = 0.1
+    finetune_hold_out: HeldOut = 0.1
     """Share of target rows held out of both stages, to keep the best predictor by."""
 
 

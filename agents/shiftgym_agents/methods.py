@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from shiftgym.domains import Domain, domain
 from shiftgym.errors import DomainError, nearest
 
 if TYPE_CHECKING:  # what lists methods needs no torch
-    from shiftgym_agents.agent import Agent
+    from shiftgym_agents.agent import Agent, Config
 
 METHODS = {  # name -> (class, what it is in one line)
     "iql": ("shiftgym_agents.iql:IQL", "implicit Q-learning on source and target data"),
@@ -40,3 +42,30 @@ def method(name: str) -> type[Agent]:
         raise DomainError(f"Unknown method {name!r}. {nearest(name, METHODS)}")
     module, _, attribute = METHODS[name][0].partition(":")
     return getattr(import_module(module), attribute)
+
+
+def settings(name: str, where: str | Domain | None, preset: str = "ours", **values: Any) -> Config:
+    """Give a method's hyperparameters for a target: a preset's, its robot's own, then `values`.
+
+    The command line starts from these, and so should Python.
+
+    Args:
+        name: A method.
+        where: The target's domain; None for the values of no robot in particular.
+        preset: ours, paper or official.
+        values: Hyperparameters of your own: `steps=30_000`.
+
+    Raises:
+        DomainError: No such method, preset, domain or hyperparameter.
+        ShiftgymError: A number outside its range.
+    """
+    chosen = method(name)
+    if preset not in chosen.presets:
+        raise DomainError(f"{name} has no preset {preset!r}. {nearest(preset, chosen.presets)}")
+    found: Config = chosen.presets[preset]
+    if where is not None:
+        found = found.for_robot(domain(where).robot)
+    for key in values:
+        if key not in vars(found):
+            raise DomainError(f"{name} has no hyperparameter {key!r}. {nearest(key, vars(found))}")
+    return replace(found, **values)

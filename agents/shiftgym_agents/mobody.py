@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from shiftgym.errors import ShiftgymError
+from shiftgym.ranges import Amount, Count, Limit, Share
 from shiftgym_agents.agent import Noise, Stage
 from shiftgym_agents.classifiers import Classifiers, ClassifiersConfig
 from shiftgym_agents.data import Batch
@@ -47,31 +48,31 @@ EXTRA = "extra_reward"  # column of source rows
 class MOBODYConfig(TD3Config, LatentDynamicsConfig, ModelRowsConfig, ClassifiersConfig):
     """Set the hyperparameters of MOBODY."""
 
-    smoothing: float = 0.0
+    smoothing: Amount = 0.0
     """Standard deviation of the noise on the actions that critics bootstrap from; 0 for none."""
-    policy_delay: int = 1
+    policy_delay: Count = 1
     """Updates of the critics per update of the actor and of all Polyak copies."""
     target_actor: bool = False
     """Bootstrap from actions of the actor's Polyak copy, or of the actor itself."""
     actor_q: Literal["first", "min"] = "min"
     """The actor climbs the first critic, or the lower of both."""
-    weight: float = 2.5
+    weight: Amount = 2.5
     """Weight of the critic beside the imitation's squared error; 0 is imitation."""
-    bc_weight: float = 1.0
+    bc_weight: Amount = 1.0
     """Weight of the imitation."""
-    bc_temperature: float = 3.0
+    bc_temperature: Amount = 3.0
     """How much more actions of high value are imitated; 0 imitates all alike."""
-    bc_cap: float = 100.0
+    bc_cap: Limit = 100.0
     """Largest weight of a row in the imitation."""
     bc_judges: Literal["data", "policy"] = "data"
     """Imitate rows whose own action is good, or in whose state the actor's action is."""
     source_reward: Literal["dara", "par"] = "dara"
     """Add DARA's log-ratio of dynamics to source rewards, or subtract the model's squared error."""
-    eta: float = 0.1
+    eta: Amount = 0.1
     """Weight of that; 0 leaves source rewards alone."""
-    ratio_clip: float = 10.0
+    ratio_clip: Limit = 10.0
     """Largest size of the log-ratio."""
-    model_share: float = 0.5
+    model_share: Share = 0.5
     """Model rows per update, as a share of the rows from each dataset; 0 for none."""
 
 

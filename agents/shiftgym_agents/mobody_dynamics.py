@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from shiftgym.errors import ShiftgymError
+from shiftgym.ranges import Amount, Count, CountOrNone, HeldOut, Positive, Size
 from shiftgym_agents.agent import Agent, Noise, Stage
 from shiftgym_agents.data import SIDES, Batch
 from shiftgym_agents.ensemble import ACTIVATIONS, each, split
@@ -47,41 +48,41 @@ LOG_VARIANCE_RANGE = (-10.0, 4.0)
 class LatentDynamicsConfig:
     """Set the hyperparameters of the latent dynamics; a method's configuration extends it."""
 
-    members: int = 7
+    members: Size = 7
     """Models in the ensemble."""
-    elites: int = 5
+    elites: Size = 5
     """Members that predict: the best on held-out target rows."""
-    model_width: int = 128
+    model_width: Size = 128
     """Units in each hidden layer of a model's networks; published is 256."""
-    action_width: int = 32
+    action_width: Size = 32
     """Units in the one hidden layer of its action encoders."""
-    latent: int = 16
+    latent: Size = 16
     """Dimensions of latent states."""
     model_activation: Literal["relu", "swish"] = "relu"
     """Between layers; published is swish, which costs more on the CPU."""
-    model_rate: float = 1e-3
+    model_rate: Positive = 1e-3
     """Adam's step size for the models."""
-    model_batch: int = 128
+    model_batch: Size = 128
     """Rows per member and update from each of source and target."""
     model_standard: bool = True
     """Standardise the states that models read and predict, or not."""
-    model_steps: int = 20_000
+    model_steps: CountOrNone = 20_000
     """Most updates of the models."""
-    model_every: int = 500
+    model_every: Count = 500
     """Updates between looks at their error on held-out target rows."""
-    model_patience: int = 5
+    model_patience: Count = 5
     """Looks without a member improving by 1 % before a run stops; 0 to go on to the end."""
-    model_hold_out: float = 0.1
+    model_hold_out: HeldOut = 0.1
     """Share of target rows to judge them by."""
-    target_cost: float = 5.0
+    target_cost: Amount = 5.0
     """c of target rows: weight of their latent and cycle errors; 1 for source rows."""
-    cycle_cost: float = 100.0
+    cycle_cost: Amount = 100.0
     """Weight of decoding a state from its own latent state."""
-    kl_cost: float = 0.05
+    kl_cost: Amount = 0.05
     """Weight of the divergence of latent states from N(0, 1)."""
     cycle_next: bool = True
     """Whether the cycle includes next states."""
-    source_reward_cost: float = 0.01
+    source_reward_cost: Amount = 0.01
     """w of source rows: weight of their reward's errors; 1 for target rows."""
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from shiftgym.envs.tasks import TASKS
+from shiftgym.ranges import Amount, Count, CountOrNone, Limit
 from shiftgym_agents.agent import Agent
 from shiftgym_agents.mobody_dynamics import LatentDynamics
 
@@ -33,19 +34,19 @@ CHUNK = 4096  # rows that all members answer at a time
 class ModelRowsConfig:
     """Set how many transitions the model makes; a method's configuration extends it."""
 
-    rollout_every: int = 5_000
+    rollout_every: Count = 5_000
     """Updates between refills of the model's rows."""
-    rollout_source: int = 10_000
+    rollout_source: CountOrNone = 10_000
     """Source states in which the policy acts, per refill; published is 50,000."""
-    rollout_target: int = 400
+    rollout_target: CountOrNone = 400
     """Target states in which the policy acts, per refill; published is 2,000."""
-    rollout_pairs: int = 10_000
+    rollout_pairs: CountOrNone = 10_000
     """Source rows whose own action the target's model answers; published is 50,000."""
-    model_capacity: int = 100_000
+    model_capacity: Count = 100_000
     """Latest model rows that are kept, in memory and checkpoints; published is 1,000,000."""
-    penalty: float = 1.0
+    penalty: Amount = 1.0
     """Reward that model rows lose per unit of the members' disagreement u."""
-    disagreement_limit: float = 10.0
+    disagreement_limit: Limit = 10.0
     """Largest disagreement of a model row that is kept."""
     disagreement_dims: Literal["all", "but_last"] = "all"
     """Whether u includes the last dimension of states, which the released code drops."""

@@ -36,6 +36,7 @@ from torch import Tensor
 
 from shiftgym.domains import Domain
 from shiftgym.errors import ShiftgymError
+from shiftgym.ranges import Amount, Count, CountOrNone, Positive, Size, SomeShare
 from shiftgym_agents.agent import Agent, Config, Noise, Stage
 from shiftgym_agents.cvae import CVAE
 from shiftgym_agents.data import SIDES, Batch
@@ -54,35 +55,35 @@ class OTDFConfig(IQLConfig):
 
     bc_reduce: Literal["mean", "sum"] = "sum"
     """Average or sum the squared error over action dimensions; `support` is made for the sum."""
-    keep: float = 0.8
+    keep: SomeShare = 0.8
     """Share of the source rows that are kept, those closest to the target."""
     weigh: bool = True
     """Weigh kept source rows by exp(d') in the critics' loss, between 1/e and 1."""
     filter_scope: Literal["batch", "dataset"] = "batch"
     """Rank and rescale deviations within each batch, or within the whole source dataset."""
-    support: float | None = None
+    support: Amount | None = None
     """Weight of the support term; None for 0.1 where the target's shift is kinematic, else 0.5."""
     support_rows: Literal["kept", "all"] = "kept"
     """Ask for support at the kept source rows and the target's, or at all rows drawn."""
     policy_weights: Literal["row", "scalar"] = "row"
     """Weigh each row's imitation by its own advantage, or all by the mean weight (a defect)."""
-    cvae_steps: int = 10_000
+    cvae_steps: CountOrNone = 10_000
     """Updates that train the CVAE of the target's behaviour."""
-    cvae_width: int = 256
+    cvae_width: Size = 256
     """Units in each hidden layer of the CVAE; 750 as published, at a fraction of the speed."""
-    cvae_samples: int = 4
+    cvae_samples: Size = 4
     """Latents per action in the support term; 10 as published."""
-    cvae_rate: float = 1e-3
+    cvae_rate: Positive = 1e-3
     """Adam's step size for the CVAE."""
-    cvae_kl: float = 0.5
+    cvae_kl: Amount = 0.5
     """Weight of the KL term in the CVAE's loss."""
     transport_cost: Literal["cosine", "euclidean"] = "cosine"
     """Cost between transitions (s, a, s')."""
-    transport_epsilon: float = 0.05
+    transport_epsilon: Positive = 0.05
     """Entropic regularisation, as a share of the mean cost."""
-    transport_iterations: int = 100
+    transport_iterations: Count = 100
     """Sinkhorn iterations."""
-    transport_block: int = 10_000
+    transport_block: Count = 10_000
     """Source rows solved together; memory grows with it, 1 GB at 10,000."""
     transport_blocks: Literal["strided", "consecutive"] = "strided"
     """Make blocks of rows spread over the source, or of consecutive ones."""

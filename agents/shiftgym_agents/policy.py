@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from shiftgym.errors import ShiftgymError
 
 PREFIX = "policy."
 
@@ -37,6 +39,12 @@ class Policy:
                     x = np.maximum(x, 0)
         return np.nan_to_num(np.tanh(x[..., : self.act_size]))
 
+    def take(self, runs: Sequence[int]) -> Policy:
+        """Give the policies of some runs."""
+        own = list(runs)
+        layers = [(weight[own], bias[own]) for weight, bias in self.layers]
+        return Policy(layers, self.shift[own], self.scale[own], self.act_size)
+
     def finite(self, run: int) -> bool:
         """Say whether all weights of a run are finite."""
         return all(bool(np.isfinite(part[run]).all()) for layer in self.layers for part in layer)
@@ -51,8 +59,34 @@ class Policy:
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, np.ndarray]) -> Policy:
-        """Read what `arrays` gave, among the arrays of a checkpoint."""
+        """Read what `arrays` gave, among the arrays of a checkpoint.
+
+        Raises:
+            ShiftgymError: There are no policies, or their arrays do not go together.
+        """
         own = {k.removeprefix(PREFIX): v for k, v in arrays.items() if k.startswith(PREFIX)}
         count = sum(name.startswith("W") for name in own)
-        layers = [(own[f"W{i}"], own[f"b{i}"]) for i in range(count)]
-        return Policy(layers, own["shift"], own["scale"], int(own["act_size"][0]))
+        try:
+            layers = [(own[f"W{i}"], own[f"b{i}"]) for i in range(count)]
+            found = Policy(layers, own["shift"], own["scale"], int(own["act_size"].item()))
+            runs, width = len(found.shift), found.shift.shape[-1]
+            same = found.shift.shape == found.scale.shape == (runs, 1, width) and count > 0
+            for weight, bias in layers:
+                same &= weight.shape == (runs, width, bias.shape[-1])
+                same &= bias.shape == (runs, 1, weight.shape[-1])
+                width = weight.shape[-1]
+            if same and 0 < found.act_size <= width:
+                return found
+        except (KeyError, ValueError, IndexError, TypeError):
+            pass
+        raise ShiftgymError("The checkpoint holds no policies of a training.")
+
+    def require_fit(self, obs: np.ndarray) -> None:
+        """Refuse observations `(..., O)` of another length than these policies learned from.
+
+        Raises:
+            ShiftgymError: The message gives both lengths.
+        """
+        learned, given = self.shift.shape[-1], obs.shape[-1]
+        if learned != given:
+            raise ShiftgymError(f"Policies for {learned} observed numbers are given {given}.")

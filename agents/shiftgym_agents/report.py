@@ -16,11 +16,17 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.datasets.folders import explained
 from shiftgym.errors import ShiftgymError
-from shiftgym_agents.artifacts import read_json
+from shiftgym_agents.artifacts import ELSEWHERE
 from shiftgym_agents.metrics import LAST, read_metrics
+from shiftgym_agents.records import read_about, read_result
 
 RESAMPLES = 2000
+UNITS = {
+    "score": "normalised score (0 random, 100 expert)",
+    "return": "return (no score: no reference for these runs)",
+}
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,10 @@ class Group:
         target: name of the target dataset.
         seeds: one per run.
         updates: when policies were evaluated, `(T,)`.
-        scores: `(runs, T)`, by the reference it was trained with; NaN where a run had diverged.
+        scores: `(runs, T)`, by the reference it was trained with; NaN where a run had diverged, or
+            where there is no reference.
         returns: `(runs, T)`, what the scores were made of.
+        scored: whether there is a reference; without, a report shows returns.
         config: the method's hyperparameters.
         domain: environment kwargs of the domain that policies were evaluated in.
         finished: whether training is over.
@@ -50,10 +58,21 @@ class Group:
     updates: np.ndarray
     scores: np.ndarray
     returns: np.ndarray
+    scored: bool
     config: dict[str, Any]
     domain: dict[str, Any]
     finished: bool
     seconds: float | None
+
+    @property
+    def values(self) -> np.ndarray:
+        """Give what a report shows, `(runs, T)`: scores, or returns where there are none."""
+        return self.scores if self.scored else self.returns
+
+    @property
+    def unit(self) -> str:
+        """Name what `values` are."""
+        return "score" if self.scored else "return"
 
     @property
     def label(self) -> str:
@@ -66,44 +85,52 @@ def read_groups(outs: Sequence[Path]) -> list[Group]:
     """Read run directories, one group per pair and configuration in each.
 
     Raises:
-        ShiftgymError: A directory holds no run, or one without evaluations yet.
+        ShiftgymError: A directory holds no run, a damaged one, or one without evaluations yet.
     """
+    return [group for out in outs for group in read_run(out)]
+
+
+def read_run(out: Path) -> list[Group]:
+    """Read one run directory; see `read_groups`."""
+    about, result = read_about(out), read_result(out)
+    configs = about.get("configs") or [about["config"]] * len(about["runs"])
+    rows = [row for row in read_metrics(out / "metrics.csv") if row.get("return")]
+    if not rows:
+        raise ShiftgymError(f"{out} holds no evaluation yet: let it train on, or resume it.")
+    parts: dict[tuple[str, str, str, bool], list[dict[str, str]]] = {}
+    for row in rows:
+        run = int(row["run"])
+        entry = about["runs"][run] if run < len(about["runs"]) else {}
+        if any(row[name] != str(entry.get(name)) for name in ("source", "target", "seed")):
+            raise ShiftgymError(f"{out / 'metrics.csv'} is damaged: config.json has other runs.")
+        key = row["source"], row["target"], json.dumps(configs[run]), entry["reference"] is not None
+        parts.setdefault(key, []).append(row)
     groups: list[Group] = []
-    for out in outs:
-        about = read_json(out / "config.json")
-        configs = about.get("configs") or [about["config"]] * len(about["runs"])
-        finished = (out / "result.json").exists()
-        seconds = read_json(out / "result.json")["seconds"] if finished else None
-        rows = [row for row in read_metrics(out / "metrics.csv") if row.get("score")]
-        if not rows:
-            raise ShiftgymError(f"{out} holds no evaluation yet: let it train on, or resume it.")
-        parts: dict[tuple[str, str, str], list[dict[str, str]]] = {}
-        for row in rows:
-            config = json.dumps(configs[int(row["run"])])
-            parts.setdefault((row["source"], row["target"], config), []).append(row)
-        for (source, target, config), own in parts.items():
-            runs = {row["run"]: int(row["seed"]) for row in own}
-            updates = sorted({int(row["update"]) for row in own})
-            scores, returns = np.full((2, len(runs), len(updates)), np.nan)
-            for row in own:
-                place = list(runs).index(row["run"]), updates.index(int(row["update"]))
-                scores[place], returns[place] = float(row["score"]), float(row["return"])
-            groups.append(
-                Group(
-                    out=out,
-                    method=about["method"],
-                    source=source,
-                    target=target,
-                    seeds=list(runs.values()),
-                    updates=np.array(updates),
-                    scores=scores,
-                    returns=returns,
-                    config=json.loads(config),
-                    domain=about["runs"][int(own[0]["run"])]["domain"],
-                    finished=finished,
-                    seconds=seconds,
-                )
+    for (source, target, config, scored), own in parts.items():
+        runs = {row["run"]: int(row["seed"]) for row in own}
+        updates = sorted({int(row["update"]) for row in own})
+        scores, returns = np.full((2, len(runs), len(updates)), np.nan)
+        for row in own:
+            place = list(runs).index(row["run"]), updates.index(int(row["update"]))
+            returns[place] = float(row["return"])
+            scores[place] = float(row.get("score") or "nan") if scored else np.nan
+        groups.append(
+            Group(
+                out=out,
+                method=about["method"],
+                source=source,
+                target=target,
+                seeds=list(runs.values()),
+                updates=np.array(updates),
+                scores=scores,
+                returns=returns,
+                scored=scored,
+                config=json.loads(config),
+                domain=about["runs"][int(own[0]["run"])]["domain"],
+                finished=result is not None,
+                seconds=None if result is None else float(result["seconds"]),
             )
+        )
     return groups
 
 
@@ -143,8 +170,8 @@ def summary(scores: Sequence[np.ndarray]) -> dict[str, Any]:
 
 
 def describe(group: Group) -> dict[str, Any]:
-    """Summarise a group's last evaluation and the mean of its last five."""
-    last5 = group.scores[:, -LAST:].mean(1)
+    """Summarise a group's last evaluation and the mean of its last five, in its `unit`."""
+    last, last5 = group.values[:, -1], group.values[:, -LAST:].mean(1)
     return {
         "out": str(group.out),
         "method": group.method,
@@ -154,25 +181,51 @@ def describe(group: Group) -> dict[str, Any]:
         "updates": int(group.updates[-1]),
         "finished": group.finished,
         "seconds": group.seconds,
-        "last": summary([group.scores[:, -1]]) | {"scores": plain(group.scores[:, -1])},
-        "last5": summary([last5]) | {"scores": plain(last5)},
+        "unit": group.unit,
+        "last": summary([last]) | {f"{group.unit}s": plain(last)},
+        "last5": summary([last5]) | {f"{group.unit}s": plain(last5)},
     }
 
 
 def overall(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """Summarise each method that has several pairs over all of them, stratified by pair."""
+    """Summarise each method that has several pairs over all of them, stratified by pair.
+
+    A pair is two datasets, in however many directories; the same run of it (configuration and seed)
+    counts once.
+    """
     found: list[dict[str, Any]] = []
-    for name in dict.fromkeys(group.method for group in groups):
-        own = [group for group in groups if group.method == name]
-        if len(own) > 1:
-            found.append({"method": name, "pairs": len(own)})
-            found[-1]["last"] = summary([group.scores[:, -1] for group in own])
-            found[-1]["last5"] = summary([group.scores[:, -LAST:].mean(1) for group in own])
+    for name, unit in dict.fromkeys((group.method, group.unit) for group in groups):
+        strata: dict[tuple[str, str], list[np.ndarray]] = {}
+        seen: set[tuple[Any, ...]] = set()
+        for group in groups:
+            if (group.method, group.unit) == (name, unit):
+                pair, config = (group.source, group.target), json.dumps(group.config)
+                for seed, values in zip(group.seeds, group.values, strict=True):
+                    if (*pair, config, seed) not in seen:
+                        seen.add((*pair, config, seed))
+                        ends = np.array([values[-1], values[-LAST:].mean()])
+                        strata.setdefault(pair, []).append(ends)
+        if len(strata) > 1:
+            ends = [np.stack(own, 1) for own in strata.values()]
+            found.append({"method": name, "pairs": len(strata), "unit": unit})
+            found[-1]["last"] = summary([own[0] for own in ends])
+            found[-1]["last5"] = summary([own[1] for own in ends])
     return found
 
 
 def table(groups: Sequence[Group]) -> str:
-    """Lay out one line per group, and one per method that has several."""
+    """Lay out one line per group, and one per method that has several pairs.
+
+    Scores and returns come in tables of their own.
+    """
+    kinds = list(dict.fromkeys(group.unit for group in groups))
+    parts = [_table([group for group in groups if group.unit == unit]) for unit in kinds]
+    if kinds != ["score"]:
+        parts = [f"{UNITS[unit]}\n{part}" for unit, part in zip(kinds, parts, strict=True)]
+    return "\n\n".join(parts)
+
+
+def _table(groups: Sequence[Group]) -> str:
     head = ("method", "source", "target", "seeds", "updates", "last [95 %]", "IQM", "last 5 [95 %]")
     lines: list[tuple[str, ...]] = [(*head, "IQM", "")]
     for group in groups:
@@ -199,29 +252,45 @@ def lay_out(lines: Sequence[tuple[str, ...]]) -> str:
 
 
 def draw_curves(groups: Sequence[Group], picture: Path) -> None:
-    """Draw each group's mean score against updates, with its 95 % bootstrap interval over seeds."""
+    """Draw each group's mean against updates, with its 95 % bootstrap interval over seeds.
+
+    Scores and returns are drawn side by side.
+
+    Raises:
+        ShiftgymError: The picture cannot be written.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    kinds = list(dict.fromkeys(group.unit for group in groups))
+    size = 7 * len(kinds), 4.2
+    figure, every = pyplot.subplots(
+        1, len(kinds), figsize=size, layout="constrained", squeeze=False
+    )
+    for axes, unit in zip(every[0], kinds, strict=True):
+        _draw([group for group in groups if group.unit == unit], axes)
+        axes.set(xlabel="updates per run", ylabel=UNITS[unit])
+    with explained(picture, ELSEWHERE):
+        figure.savefig(picture, dpi=150)
+    pyplot.close(figure)
+
+
+def _draw(groups: Sequence[Group], axes: Any) -> None:
     for i, group in enumerate(groups):
         color = f"C{i % 10}"
-        good = np.isfinite(group.scores).any(0)
-        updates, scores = group.updates[good], group.scores[:, good]
-        means = np.nanmean(scores, 0)
-        axes.plot(updates, means, color=color, label=group.label, marker=".")
+        good = np.isfinite(group.values).any(0)
+        updates, values = group.updates[good], group.values[:, good]
+        axes.plot(updates, np.nanmean(values, 0), color=color, label=group.label, marker=".")
         if len(group.seeds) > 1:
-            columns = [scores[np.isfinite(scores[:, t]), t] for t in range(scores.shape[1])]
-            ends = np.array([stratified_interval([column], resamples=500) for column in columns])
-            axes.fill_between(updates, ends[:, 0], ends[:, 1], color=color, alpha=0.2, linewidth=0)
-    axes.set(xlabel="updates per run", ylabel="normalised score (0 random, 100 expert)")
+            columns = [values[np.isfinite(values[:, t]), t] for t in range(values.shape[1])]
+            ends = [stratified_interval([column], resamples=500) for column in columns]
+            low, high = np.array(ends).reshape(-1, 2).T
+            axes.fill_between(updates, low, high, color=color, alpha=0.2, linewidth=0)
     axes.set_title("mean over seeds, 95 % bootstrap interval", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(picture, dpi=150)
-    pyplot.close(figure)
 
 
 def interval(about: dict[str, Any]) -> str:

@@ -9,13 +9,13 @@ import torch
 
 from shiftgym.datasets.load import load
 from shiftgym.datasets.pair import Pair
-from shiftgym.domains import from_kwargs
 from shiftgym.errors import ShiftgymError
-from shiftgym.scores import MEASURED, Reference
-from shiftgym_agents.agent import Agent, Config
-from shiftgym_agents.artifacts import hash_arrays, read_checkpoint, read_json
+from shiftgym.scores import MEASURED
+from shiftgym_agents.agent import Agent
+from shiftgym_agents.artifacts import hash_arrays, read_checkpoint
 from shiftgym_agents.methods import method
 from shiftgym_agents.pairs import ArrayPair, TrainingPair
+from shiftgym_agents.records import configs_of, domain_of, read_about, reference_of
 
 
 def restore_agent(out: Path, device: torch.device | str = "cpu") -> Agent[Any]:
@@ -27,12 +27,11 @@ def restore_agent(out: Path, device: torch.device | str = "cpu") -> Agent[Any]:
         ShiftgymError: There is no checkpoint; a dataset is not here, or not the one it was trained
             on.
     """
-    about, found = read_json(out / "config.json"), read_checkpoint(out)
+    about, found = read_about(out), read_checkpoint(out)
     if found is None:
         raise ShiftgymError(f"{out} holds no checkpoint yet: let it train on.")
     chosen = method(about["method"])
-    plain = about.get("configs") or [about["config"]] * len(about["runs"])
-    configs: list[Config] = [chosen.config_class(**values) for values in plain]
+    configs = configs_of(about, chosen.config_class, out)
     pairs: dict[str, TrainingPair] = {}
     for entry in about["runs"]:
         key = f"{entry['source']} -> {entry['target']}"
@@ -47,14 +46,14 @@ def restore_agent(out: Path, device: torch.device | str = "cpu") -> Agent[Any]:
 def _pair(entry: dict[str, Any], out: Path) -> TrainingPair:
     """Load the datasets of one run."""
     names = entry["source"], entry["target"]
-    worth = entry["reference"] and Reference(**entry["reference"])
+    worth = reference_of(entry, out)
     if names[0] == "none":
         target = load(names[1])
-        pair: TrainingPair = ArrayPair(target, target, from_kwargs(**entry["domain"]), names, worth)
+        pair: TrainingPair = ArrayPair(target, target, domain_of(entry, out), names, worth)
     else:
         pair = Pair(*names, worth or MEASURED)
     for side, name in zip(("source", "target"), names, strict=True):
-        if hash_arrays(getattr(pair, side)) != entry[f"{side}_sha256"]:
+        if hash_arrays(getattr(pair, side)) != entry.get(f"{side}_sha256"):
             raise ShiftgymError(
                 f"{name} is not the dataset that {out} was trained on: it was made or imported "
                 "anew since."

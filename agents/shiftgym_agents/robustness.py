@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from shiftgym.domains import Domain, episode_steps, from_kwargs
+from shiftgym.domains import Domain, episode_steps
 from shiftgym.errors import ShiftgymError
-from shiftgym.scores import Reference
-from shiftgym_agents.artifacts import read_checkpoint, read_json, write_text
+from shiftgym_agents.artifacts import read_checkpoint, write_text
 from shiftgym_agents.attack import MinQAttack
 from shiftgym_agents.evaluation import SPACING, Returns
 from shiftgym_agents.perturb import ATTACK, UNPERTURBED, Level
 from shiftgym_agents.policy import Policy
+from shiftgym_agents.records import domain_of, read_about, reference_of
 from shiftgym_agents.rollouts import roll_out, rows_that_fit
 
 KEYS = ("method", "source", "target", "run", "seed")
@@ -60,9 +60,9 @@ class Subject:
         return self.domains[0].robot
 
     def score(self, run: int, returns: np.ndarray) -> np.ndarray:
-        """Normalise returns of a run; they are scores where it has no reference."""
-        worth = self.runs[run]["reference"]
-        return returns if worth is None else np.vectorize(Reference(**worth).score)(returns)
+        """Normalise returns of a run; NaN where it has no reference."""
+        worth = reference_of(self.runs[run], self.out)
+        return returns * np.nan if worth is None else np.vectorize(worth.score)(returns)
 
 
 def read_subject(out: Path) -> Subject:
@@ -71,11 +71,15 @@ def read_subject(out: Path) -> Subject:
     Raises:
         ShiftgymError: This is no run directory, or one without a checkpoint yet.
     """
-    about, found = read_json(out / "config.json"), read_checkpoint(out)
+    about, found = read_about(out), read_checkpoint(out)
     if found is None:
         raise ShiftgymError(f"{out} holds no checkpoint yet: let it train on.")
-    domains = [from_kwargs(**entry["domain"]) for entry in about["runs"]]
+    domains = [domain_of(entry, out) for entry in about["runs"]]
+    if len({domain.robot for domain in domains}) > 1:
+        raise ShiftgymError(f"{out / 'config.json'} is damaged: runs are of several robots.")
     policy = Policy.from_arrays(found[0])
+    if len(policy.shift) != len(domains):
+        raise ShiftgymError(f"{out} is damaged: config.json and the checkpoint tell of other runs.")
     return Subject(out, about["method"], found[1]["count"], about["runs"], domains, policy)
 
 
@@ -111,6 +115,8 @@ class Measured:
             place = run, level, episode
             row |= {"start": int(self.starts[run, episode])}
             row |= {"return": float(self.returns[place]), "score": float(self.scores[place])}
+            if entry["reference"] is None:
+                row["score"] = ""
             found.append(row | {"length": int(self.lengths[place])})
         return found
 

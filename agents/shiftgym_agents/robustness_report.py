@@ -68,6 +68,7 @@ class Curve:
 def curves(found: Sequence[Measured]) -> list[Curve]:
     """Split what was measured by method and pair; add each method's whole where it has several."""
     parts: list[Curve] = []
+    strata: dict[tuple[str, str], int] = {}
     for k in found:
         pairs = [(entry["source"], entry["target"]) for entry in k.subject.runs]
         for pair in dict.fromkeys(pairs):
@@ -75,7 +76,8 @@ def curves(found: Sequence[Measured]) -> list[Curve]:
             seeds = [k.subject.runs[run]["seed"] for run in own]
             names = (k.subject.method, _arrow(*pair), str(k.subject.out), k.levels, seeds)
             values = k.returns[own], k.scores[own], k.lengths[own]
-            parts.append(Curve(*names, np.full(len(own), len(parts)), *values))
+            stratum = strata.setdefault(pair, len(strata))
+            parts.append(Curve(*names, np.full(len(own), stratum), *values))
     return parts
 
 
@@ -90,7 +92,8 @@ def overall(parts: Sequence[Curve]) -> list[Curve]:
                 for key in ("strata", "returns", "scores", "lengths")
             }
             seeds = [seed for part in own for seed in part.seeds]
-            about = (name, f"all {len(own)} pairs", "", own[0].levels, seeds)
+            pairs = len({part.pair for part in own})
+            about = (name, f"all {pairs} pairs", "", own[0].levels, seeds)
             found.append(Curve(*about, **joined))
     return found
 
@@ -101,7 +104,8 @@ def describe(curve: Curve) -> list[dict[str, Any]]:
     Returns:
         For each level `suite`, `level`, `strength`, `runs`, `diverged`, `length`; `return`, `score`
         and both degradations as `{mean, low, high}`, or None where there is nothing to average;
-        `left_out`, the runs that the mean of ratios does without.
+        `left_out`, the runs that the mean of ratios does without. Runs without a score reference
+        have returns only.
     """
     good = np.array([bool(np.isfinite(own).all()) for own in curve.returns])
     returns, scores, lengths = curve.returns[good], curve.scores[good], curve.lengths[good]
@@ -118,6 +122,10 @@ def describe(curve: Curve) -> list[dict[str, Any]]:
         own, drawn = scores[:, k].mean(1), redraw(scores[:, k])
         about |= {"length": float(lengths[:, k].mean())}
         about |= {"return": _estimate(returns[:, k].mean(), redraw(returns[:, k]).mean(1))}
+        about |= {"score": None, "left_out": len(good)} | dict.fromkeys(RATIOS)
+        if not np.isfinite(scores).all():
+            found.append(about)
+            continue
         about |= {"score": _estimate(own.mean(), drawn.mean(1))}
         about |= {"left_out": int((clean <= 0).sum())} | dict.fromkeys(RATIOS)
         if np.percentile(clean_drawn.mean(1), 2.5) > 0:
@@ -210,7 +218,9 @@ def notes(parts: Sequence[Curve]) -> list[str]:
         left, runs = about["left_out"], about["runs"]
         if about["diverged"]:
             found.append(f"{name}: {about['diverged']} of {runs} runs diverged; no number has them")
-        if about["score"] and about["ratio_of_means"] is None:
+        if about["return"] and about["score"] is None:
+            found.append(f"{name}: no score reference, so returns only")
+        elif about["score"] and about["ratio_of_means"] is None:
             found.append(f"{name}: the clean score is not above 0: no share of it can be lost")
         elif about["score"] and left:
             found.append(f"{name}: mean of ratios without {left} runs not above 0 when clean")
@@ -218,9 +228,9 @@ def notes(parts: Sequence[Curve]) -> list[str]:
 
 
 def _cells(about: dict[str, Any], clean: bool) -> tuple[str, ...]:
-    if about["score"] is None:
+    if about["return"] is None:
         return ("-",) * 5
-    means = tuple(interval(about[key]) for key in ("return", "score"))
+    means = tuple(interval(about[key] or {"mean": None}) for key in ("return", "score"))
     lost = ("", "") if clean else tuple(interval(about[k] or {"mean": None}) for k in RATIOS)
     return (*means, f"{about['length']:.0f}", *lost)
 

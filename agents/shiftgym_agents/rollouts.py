@@ -63,6 +63,7 @@ def roll_out(
     rows = np.arange(len(flat))  # whose episode each sub-environment runs
     envs = _make(flat, rows, threads)
     obs, _ = envs.reset(seed=seeds)
+    policy.require_fit(obs)
     total, length = np.zeros(len(flat)), np.zeros(len(flat), np.int64)
     alive = np.ones(len(flat), bool)
     stayed = 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftgym.errors import ShiftgymError
+from shiftgym.ranges import Amount, Count, Size, Threads, check_ranges
 from shiftgym_agents.agent import Config
 from shiftgym_agents.artifacts import hash_arrays
 from shiftgym_agents.pairs import TrainingPair
@@ -35,16 +36,20 @@ class TrainOptions:
     """Where to train: auto (the GPU where there is one), cpu, cuda or cuda:1."""
     backend: Backend = "auto"
     """How updates run: captured (C++ kernels on the CPU, a CUDA graph on a GPU) or eager."""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads for updates and simulation; 0 for one per core."""
-    evaluate_every: int = 10_000
+    evaluate_every: Count = 10_000
     """Updates between evaluations; there is one after the last update, too."""
-    episodes: int = 10
+    episodes: Size = 10
     """Deterministic episodes per run and evaluation."""
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: Amount = 5.0
     """Minutes between checkpoints."""
     progress: bool = True
     """Show a progress bar."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside the ranges of their fields."""
+        check_ranges(self)
 
 
 def names_of(pair: TrainingPair) -> dict[str, str]:

@@ -30,6 +30,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from shiftgym.ranges import Positive
 from shiftgym_agents.agent import Noise
 from shiftgym_agents.data import Batch
 from shiftgym_agents.iql import IQL, IQLConfig
@@ -41,7 +42,7 @@ from shiftgym_agents.nets import minimise
 class SQLConfig(IQLConfig):
     """Set the hyperparameters of sparse Q-learning."""
 
-    alpha: float = 0.1
+    alpha: Positive = 0.1
     """How far the value stays below the best action in the data; large values give the mean."""
     policy_weight: Literal["advantage", "sparse"] = "advantage"
     """Imitate in proportion to the clipped advantage, or to the density ratio [z]_+."""

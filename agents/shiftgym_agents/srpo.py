@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from shiftgym.errors import ShiftgymError
+from shiftgym.ranges import Amount, Positive, SomeShare
 from shiftgym_agents.agent import Noise
 from shiftgym_agents.data import Batch
 from shiftgym_agents.iql import IQL, IQLConfig
@@ -44,11 +45,11 @@ RATIO = 10.0  # largest ratio D / (1 - D) that is paid, and one over the smalles
 class SRPOConfig(IQLConfig):
     """Set the hyperparameters of SRPO."""
 
-    bonus: float = 0.1
+    bonus: Amount = 0.1
     """Weight of the discriminator's log-ratio in rewards; 0 is IQL."""
-    top: float = 0.5
+    top: SomeShare = 0.5
     """Share of each batch's states, highest values first, that the discriminator is to find."""
-    discriminator_rate: float = 1e-3
+    discriminator_rate: Positive = 1e-3
     """Adam's step size for the discriminator."""
     bonus_form: Literal["ratio", "logit"] = "ratio"
     """Cut and pay the log of the ratio D / (1 - D), or of the logit (released code)."""

@@ -31,6 +31,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from shiftgym.ranges import Amount, CountOrNone, Limit, Share
 from shiftgym_agents.agent import Noise, Stage
 from shiftgym_agents.data import Batch
 from shiftgym_agents.iql import IQL, IQLConfig
@@ -43,15 +44,15 @@ from shiftgym_agents.nets import Net, minimise
 class TABBConfig(IQLConfig, LatentsConfig):
     """Set the hyperparameters of TABB."""
 
-    weight_temperature: float = 1.0
+    weight_temperature: Amount = 1.0
     """Temperature of source weights: towards 0 only the best row counts, inf weighs all alike."""
     weight_scale: Literal["mean", "median", "one"] = "mean"
     """What TBM is divided by before: its mean or median over the batch, or nothing."""
-    weight_floor: float = 0.01
+    weight_floor: Share = 0.01
     """Least scale, in standard deviations of the target rows' Bellman targets (separate anchor)."""
-    source_cap: float = 10.0
+    source_cap: Limit = 10.0
     """Largest weight of a source row; reached only below a temperature of 1 / log(cap)."""
-    source_cost: float = 1.0
+    source_cost: Amount = 1.0
     """Weight of all source rows beside the target rows in the critics' loss."""
     source_weights: Literal["tbm", "one", "zero"] = "tbm"
     """Weights as above, or an ablation: all alike, or no source rows at all."""
@@ -61,11 +62,11 @@ class TABBConfig(IQLConfig, LatentsConfig):
     """Imitate source actions, too (ablation)."""
     predicted_end: Literal["observed", "never"] = "observed"
     """Whether predicted next states are terminal: as the source row was, or never."""
-    huber: float = 1.0
+    huber: Limit = 1.0
     """Error beyond which the critics' loss grows linearly; inf for squares."""
     anchor: Literal["separate", "shared", "polyak"] = "separate"
     """A: a value trained on target rows before, the running V, or V's Polyak copy."""
-    anchor_steps: int = 50_000
+    anchor_steps: CountOrNone = 50_000
     """Updates of a separate anchor."""
 
 

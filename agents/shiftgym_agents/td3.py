@@ -21,6 +21,7 @@ from typing import Generic, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from shiftgym.ranges import Amount, Count, Limit, Share, SomeShare
 from shiftgym_agents.agent import Agent, Config, Noise, Stage
 from shiftgym_agents.data import Batch, Scaling
 from shiftgym_agents.losses import weighted_mean
@@ -31,17 +32,17 @@ from shiftgym_agents.nets import Net, Parameter, minimise
 class TD3Config(Config):
     """Set the hyperparameters of TD3."""
 
-    steps: int = 1_000_000
+    steps: Count = 1_000_000
     """Gradient updates of the critics per run."""
-    discount: float = 0.99
+    discount: Share = 0.99
     """Discount per environment step."""
-    tau: float = 0.005
+    tau: SomeShare = 0.005
     """Share of the networks that their Polyak copies take over each time they follow."""
-    smoothing: float = 0.2
+    smoothing: Amount = 0.2
     """Standard deviation of the noise on the actions that critics bootstrap from; 0 for none."""
-    smoothing_clip: float = 0.5
+    smoothing_clip: Limit = 0.5
     """Largest size of that noise."""
-    policy_delay: int = 2
+    policy_delay: Count = 2
     """Updates of the critics per update of the actor and of all Polyak copies."""
     target_actor: bool = True
     """Bootstrap from actions of the actor's Polyak copy, or of the actor itself."""

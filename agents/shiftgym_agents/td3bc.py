@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from shiftgym.ranges import Amount
 from shiftgym_agents.agent import Noise
 from shiftgym_agents.data import Batch
 from shiftgym_agents.losses import weighted_mean
@@ -32,7 +33,7 @@ from shiftgym_agents.td3 import TD3, TD3Config, scale_free
 class TD3BCConfig(TD3Config):
     """Set the hyperparameters of TD3+BC."""
 
-    weight: float = 2.5
+    weight: Amount = 2.5
     """Weight of the critic beside the imitation's squared error; 0 is imitation."""
     normalize_states: Literal["none", "merged", "target"] = "merged"
     """Standardise observations with the statistics of both datasets, or of the target's alone."""

@@ -5,6 +5,7 @@
       metrics.csv   losses and evaluations, one row per run and record; tensorboard/ has the same
       state.json  checkpoint-*.safetensors     the last checkpoint (see artifacts.py)
       result.json   final and last-five scores per run, written last
+      .lock         there while a training owns the directory
 
 The loop runs blocks of updates; blocks end at evaluations and at a stage's checks, so where they
 end depends on the update count alone. Checkpoints are written between blocks and after waiting for
@@ -16,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import numpy as np
@@ -24,19 +26,21 @@ from tqdm import tqdm
 
 from shiftgym.errors import ShiftgymError
 from shiftgym.machine import usable_cpus
+from shiftgym.ranges import Seed, require
 from shiftgym_agents.agent import Agent, Config, Stage
 from shiftgym_agents.artifacts import (
+    owned,
     provenance,
     read_checkpoint,
-    read_json,
     write_checkpoint,
     write_json,
 )
 from shiftgym_agents.evaluation import Evaluator, Returns
 from shiftgym_agents.interrupt import StopRequest
-from shiftgym_agents.methods import method
-from shiftgym_agents.metrics import LAST, Metrics, Row, written
+from shiftgym_agents.methods import method, settings
+from shiftgym_agents.metrics import LAST, Metrics, written
 from shiftgym_agents.pairs import TrainingPair
+from shiftgym_agents.records import read_about
 from shiftgym_agents.run_config import TrainOptions, describe_run, names_of, require_same
 from shiftgym_agents.running import BLOCK, Running, pick_backend, pick_device
 
@@ -46,29 +50,47 @@ class Trainer:
 
     Args:
         name: A method of `methods.METHODS`.
-        config: Its configuration, or one per run where only numbers differ.
+        config: Its configuration, or one per run where only numbers differ; or the name of a preset
+            (ours, paper, official), with the values that it has for each pair's robot.
         pairs: One pair per run.
         seeds: One seed per run.
         options: Where and how.
         resume: Go on from the run directory's checkpoint.
 
     Raises:
-        ShiftgymError: Wrong data, device or directory; the message says what to change.
+        ShiftgymError: Wrong data, numbers, device or directory, or another training is at it; the
+            message says what to change.
     """
 
     def __init__(
         self,
         name: str,
-        config: Config | Sequence[Config],
+        config: Config | Sequence[Config] | str,
         pairs: Sequence[TrainingPair],
         seeds: Sequence[int],
         options: TrainOptions,
         resume: bool = False,
     ) -> None:
         self.options, self.out = options, options.out
-        self.pairs, self.seeds = list(pairs), list(seeds)
-        if options.evaluate_every < 1 or options.episodes < 1:
-            raise ShiftgymError("--evaluate-every and --episodes must be at least 1.")
+        for seed in seeds:
+            require("seed", seed, Seed)
+        self.pairs, self.seeds = list(pairs), [int(seed) for seed in seeds]
+        for pair in pairs:
+            pair.score(0.0)  # a missing score reference is an error now, not after the training
+        if isinstance(config, str):
+            config = [settings(name, pair.domain, config) for pair in self.pairs]
+        self.stop = StopRequest()
+        self._open = ExitStack()  # what `close` gives back
+        self._open.enter_context(owned(self.out))
+        try:
+            self._start(name, config, resume)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, name: str, config: Config | Sequence[Config], resume: bool) -> None:
+        """Make the agent and go to where the run directory's checkpoint is."""
+        options = self.options
         found = read_checkpoint(self.out) if resume else None
         if resume and found is None:
             raise ShiftgymError(f"{self.out} holds no checkpoint to resume: leave --resume out.")
@@ -76,8 +98,6 @@ class Trainer:
             raise ShiftgymError(
                 f"{self.out} holds a run: add --resume to go on with it, or choose another --out."
             )
-        for pair in pairs:
-            pair.score(0.0)  # a missing score reference is an error now, not after the training
         device = pick_device(options.device)
         threads = options.threads or usable_cpus()
         torch.set_num_threads(threads)
@@ -90,20 +110,24 @@ class Trainer:
         self.diverged: dict[int, str] = {}
         self.since = 0  # updates since the last record
         about = describe_run(name, self.agent.configs, self.pairs, self.seeds, options)
-        if found is None:
-            self.out.mkdir(parents=True, exist_ok=True)
-        else:
-            require_same(read_json(self.out / "config.json"), about, self.out)
+        if found is not None:
+            require_same(read_about(self.out), about, self.out)
             self._restore(*found)
         progress = None if found is None else self._progress()
         self.metrics = Metrics(self.out, progress, self.count)
+        self._open.callback(self.metrics.close)
         domains = [pair.domain for pair in self.pairs]
         self.evaluator = Evaluator(domains, self.seeds, options.episodes, options.threads)
+        self._open.callback(self.evaluator.close)
         self._waiting: list[tuple[list[dict[str, Any]], Future[Returns] | None, int]] = []
-        self.scores = _known_scores(self.metrics.rows, len(self.seeds))
+        self.scores = self._known_scores()
         if found is None:
             self.checkpoint()  # first, so that what has a config.json can be resumed
             write_json(self.out / "config.json", about | {"provenance": provenance()})
+
+    def close(self) -> None:
+        """Give the directory, the records and the simulator back; `run` ends with this."""
+        self._open.close()
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -118,12 +142,15 @@ class Trainer:
         return sum(stage.steps for stage in self.stages)
 
     def run(self) -> bool:
-        """Train to the end and write the result; return False when interrupted before it."""
+        """Train to the end and write the result; return False when interrupted before it.
+
+        `stop` then says which signal it was.
+        """
         look = {"unit": "upd", "smoothing": 0.1, "dynamic_ncols": True, "mininterval": 1.0}
         bar = tqdm(total=self.total, initial=self.count, disable=not self.options.progress, **look)
         started, saved = time.monotonic(), time.monotonic()
-        before, stop = self.seconds, StopRequest()
-        try:
+        before, stop = self.seconds, self.stop
+        with self._open:
             with stop, bar:
                 while not stop.requested:
                     stage = self.stages[self.at]
@@ -141,12 +168,9 @@ class Trainer:
                     self.agent.logged.clear()
                     self.at, self.step = self.at + 1, 0
             self.checkpoint()
-        finally:
-            self.evaluator.close()
-            self.metrics.close()
-        over = self.count == self.total
-        if over:
-            write_json(self.out / "result.json", self.result())
+            over = self.count == self.total
+            if over:
+                write_json(self.out / "result.json", self.result())
         return over
 
     def _block(self, running: Running, stage: Stage) -> int:
@@ -205,12 +229,12 @@ class Trainer:
                 found = future.result()
                 for run, row in enumerate(rows):
                     value = float(found.returns[run].mean())
-                    row["return"], row["score"] = (
-                        written(value),
-                        written(self.pairs[run].score(value)),
-                    )
+                    score = self.pairs[run].score(value)
+                    row["return"] = written(value)
+                    kept = float("nan") if score is None else written(score)
+                    row["score"] = "" if score is None else kept
                     row["length"] = float(found.lengths[run].mean())
-                    self.scores[run].append((row["return"], row["score"]))
+                    self.scores[run].append((row["return"], kept))
             self.metrics.add(rows, clock)
             self._waiting.pop(0)
 
@@ -231,8 +255,12 @@ class Trainer:
             )
 
     def _show(self, bar: tqdm, stage: Stage) -> None:
-        last = [scores[-1][1] for scores in self.scores if scores]
-        shown = f"{stage.name}" + (f" score {np.nanmean(last):.1f}" if last else "")
+        last = [scores[-1] for scores in self.scores if scores]
+        shown = f"{stage.name}"
+        if last:
+            scored = all(pair.reference is not None for pair in self.pairs)
+            mean = np.nanmean([score if scored else value for value, score in last])
+            shown += f" {'score' if scored else 'return'} {mean:.1f}"
         bar.set_postfix_str(shown, refresh=False)
 
     def result(self) -> dict[str, Any]:
@@ -242,7 +270,11 @@ class Trainer:
             returns, scores = zip(*self.scores[run][-LAST:], strict=True)
             entry: dict[str, Any] = {"run": run, "seed": seed} | names_of(pair)
             entry |= {"domain": pair.domain.slug, "return": _number(returns[-1])}
-            entry |= {"score": _number(scores[-1]), "score_last5": _number(float(np.mean(scores)))}
+            entry |= {"return_last5": _number(float(np.mean(returns))), "score": None}
+            entry["score_last5"] = None
+            if pair.reference is not None:
+                entry |= {"score": _number(scores[-1])}
+                entry |= {"score_last5": _number(float(np.mean(scores)))}
             runs.append(entry | {"diverged": self.diverged.get(run)})
         rate = self.total * len(self.seeds) / max(self.seconds, 1e-9)
         return {"runs": runs, "seconds": self.seconds, "run_updates_per_second": rate}
@@ -253,32 +285,53 @@ class Trainer:
         """Write everything that resuming needs; the previous checkpoint lasts until it is whole."""
         self._flush(wait=True)
         state = {"count": self.count, "stage": self.at, "step": self.step, "since": self.since}
-        state |= {"seconds": self.seconds}
+        state |= {"seconds": self.seconds, "logged": list(self.agent.logged)}
         state |= {"diverged": {str(run): when for run, when in self.diverged.items()}}
         policy = self.agent.policy().arrays()
         write_checkpoint(self.out, self.agent.save() | policy, state)
 
     def _restore(self, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
         self.agent.load(arrays)
+        logged = self.agent.logged  # in the order of files; columns come in the order of logging
+        names = dict.fromkeys((*state.get("logged", ()), *logged))
+        self.agent.logged = {name: logged[name] for name in names if name in logged}
         self.at, self.step, self.since = state["stage"], state["step"], state["since"]
         self.seconds = state["seconds"]
         self.diverged = {int(run): when for run, when in state["diverged"].items()}
         for stage in self.stages[: self.at]:
             self._finish(stage)
 
+    def _known_scores(self) -> list[list[tuple[float, float]]]:
+        """Read back what evaluations found before the checkpoint: (return, score or NaN) per run.
+
+        Raises:
+            ShiftgymError: `metrics.csv` lacks some of them, or has others.
+        """
+        scores: list[list[tuple[float, float]]] = [[] for _ in self.seeds]
+        found: list[tuple[int, int]] = []
+        for row in self.metrics.rows:
+            if row.get("return"):
+                run = int(row["run"])
+                found.append((int(row["update"]), run))
+                if run < len(scores):
+                    score = float(row.get("score") or "nan")
+                    scores[run].append((float(row["return"]), score))
+        stage, every = self.stages[self.at], self.options.evaluate_every
+        updates = list(range(every, self.step + 1, every)) if stage.evaluate else []
+        if stage.evaluate and self.step == stage.steps and self.step % every:
+            updates.append(self.step)
+        if found != [(update, run) for update in updates for run in range(len(scores))]:
+            raise ShiftgymError(
+                f"{self.out / 'metrics.csv'} is not as the training left it: evaluations before "
+                "the checkpoint are missing, or there are others. Put it back, or choose another "
+                "--out."
+            )
+        return scores
+
     def _progress(self) -> dict[str, int]:
         """Give the updates done of each stage."""
         done = {stage.name: stage.steps for stage in self.stages[: self.at]}
         return done | {self.stages[self.at].name: self.step}
-
-
-def _known_scores(rows: Sequence[Row], runs: int) -> list[list[tuple[float, float]]]:
-    """Read back what evaluations found before a checkpoint: (return, score) per run."""
-    scores: list[list[tuple[float, float]]] = [[] for _ in range(runs)]
-    for row in rows:
-        if row.get("score"):
-            scores[int(row["run"])].append((float(row["return"]), float(row["score"])))
-    return scores
 
 
 def _number(value: float) -> float | None:

@@ -8,6 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shiftgym.errors import ShiftgymError
+from shiftgym.ranges import (
+    Amount,
+    Count,
+    CountOrNone,
+    Number,
+    Positive,
+    Seed,
+    Size,
+    SomeThreads,
+    check_ranges,
+)
 from shiftgym_tools.sac import Backend, SACConfig
 
 SHIFTS = ("kinematic", "morph", "friction-x0p1", "friction-x0p5", "friction-x2", "friction-x5")
@@ -25,43 +37,43 @@ class BehaviourConfig:
     """Folder of checkpoints, snapshots and curves; a checkpoint found there is resumed."""
     domains: tuple[str, ...] = ()
     """Domain slugs, one agent each; empty for the robot itself and its seven standard shifts."""
-    updates: int = 300_000
+    updates: CountOrNone = 300_000
     """Gradient updates per agent; may be raised when resuming."""
-    seed: int = 0
+    seed: Seed = 0
     """Agent k draws everything from seed + k; environments from 1000 (seed + 1) on."""
     sac: SACConfig = field(default_factory=SACConfig)
     """Hyperparameters of the learner."""
-    steps_per_update: float = 4.0
+    steps_per_update: Positive = 4.0
     """Environment steps per agent per gradient update; 1 (D4RL) where updates cost nothing."""
-    envs_per_agent: int = 8
+    envs_per_agent: Size = 8
     """Sub-environments that each agent steps in parallel."""
-    updates_per_block: int = 32
+    updates_per_block: Size = 32
     """Updates between two rounds of environment steps."""
-    multi_step: int = 1
+    multi_step: Size = 1
     """Steps that a stored reward sums over; 3 learns faster where updates are scarce."""
-    reward_bonus: float = 0.0
+    reward_bonus: Number = 0.0
     """Added to every stored reward; below 0 it takes a survival bonus away. Returns stay true."""
-    control_refund: float = 0.0
+    control_refund: Amount = 0.0
     """Times |action|^2, added to stored rewards: gives control costs back, so that an ant learns to
     run before it learns to stand still. Warm-start the run that counts from one trained so."""
-    smoothing: float = 0.0
+    smoothing: Amount = 0.0
     """Times the squared change of the action since the step before, taken from stored rewards: a
     gait of smooth actions where the reward alone would bang from bound to bound."""
-    smooth: tuple[int, int] | None = None
+    smooth: tuple[CountOrNone, Count] | None = None
     """From which update to which `smoothing` grows from 0: from the first on, it hinders learning
     to hop at all. None for the whole of it from the start."""
-    random_steps: int = 5_000
+    random_steps: CountOrNone = 5_000
     """Environment steps per agent before the first update: uniform actions, or a warm start's."""
     demonstrations: Path | None = None
     """HDF5 file of transitions (OTDF's layout) that half of every batch is drawn from, where an
     agent does not find out by itself; for all domains of the run."""
-    capacity: int = 400_000
+    capacity: Count = 400_000
     """Transitions per agent that the replay samples from (1,000,000 is usual on a GPU)."""
-    evaluate_every: int = 10_000
+    evaluate_every: Count = 10_000
     """Updates between evaluations; each also writes a snapshot of every policy."""
-    evaluation_episodes: int = 3
+    evaluation_episodes: Size = 3
     """Deterministic episodes per domain and evaluation."""
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: Amount = 5.0
     """Minutes between checkpoints."""
     warm_start: Path | None = None
     """Policy file, or another run's folder (critics and temperature too), to start agents from."""
@@ -72,10 +84,14 @@ class BehaviourConfig:
     """Where the learner runs: cpu or cuda."""
     backend: Backend = "auto"
     """Learner: auto, eager (the reference), native (C++, CPU) or graph (CUDA graph, GPU)."""
-    threads: int = 2
+    threads: SomeThreads = 2
     """CPU threads for updates and simulation; does not change results of the native backend."""
     progress: bool = True
     """Show a progress bar with each domain's training return."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside the ranges of their fields."""
+        check_ranges(self)
 
     @property
     def slugs(self) -> tuple[str, ...]:
@@ -94,7 +110,7 @@ class BehaviourConfig:
         """Count the vector-environment steps per block."""
         rounds = self.updates_per_block * self.steps_per_update / self.envs_per_agent
         if rounds != int(rounds) or rounds < 1:
-            raise ValueError(
+            raise ShiftgymError(
                 f"updates_per_block * steps_per_update / envs_per_agent must be a whole number, "
                 f"not {rounds:g}: change updates_per_block ({self.updates_per_block}) or "
                 f"envs_per_agent ({self.envs_per_agent})"
@@ -111,13 +127,15 @@ def require_same(config: BehaviourConfig, stored: dict[str, Any]) -> None:
     """Refuse to resume a run of another configuration (`stored` is its config.json).
 
     Raises:
-        ValueError: Something other than the names in `FREE` differs; the message lists it.
+        ShiftgymError: Something other than the names in `FREE` differs; the message lists it.
     """
-    ours, theirs = plain(config), stored["config"]
+    ours, theirs = plain(config), stored.get("config")
+    if not isinstance(theirs, dict):
+        raise ShiftgymError(f"{config.out / 'config.json'} is damaged: there is no config in it.")
     differ = [k for k in ours if k not in FREE and ours[k] != theirs.get(k)]
     if differ:
         lines = [f"  {key}: {theirs.get(key)} there, {ours[key]} now" for key in differ]
-        raise ValueError(
+        raise ShiftgymError(
             "\n".join([f"{config.out} holds a run of another configuration:", *lines])
             + "\nUse the same values to resume it, or another --out to start afresh."
         )

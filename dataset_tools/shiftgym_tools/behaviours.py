@@ -12,7 +12,6 @@ moment and started again by the same command ends with the same parameters as on
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from pathlib import Path
@@ -24,16 +23,23 @@ import tyro
 from tqdm import tqdm
 
 import shiftgym
+from shiftgym.datasets.folders import explained
+from shiftgym.errors import ShiftgymError, StoppedError
 from shiftgym.policies import read_policy
 from shiftgym_agents.artifacts import (
+    ELSEWHERE,
+    owned,
     provenance,
     read_checkpoint,
+    read_json,
     section,
+    sweep,
     write_arrays,
     write_checkpoint,
     write_json,
 )
 from shiftgym_agents.interrupt import StopRequest
+from shiftgym_agents.running import pick_device
 from shiftgym_tools.behaviour_config import BehaviourConfig, plain, require_same
 from shiftgym_tools.curves import Curves, draw_curves
 from shiftgym_tools.demonstrations import read_demonstrations
@@ -50,7 +56,10 @@ class Trainer:
     def __init__(self, config: BehaviourConfig) -> None:
         self.config = config
         self.slugs = config.slugs
-        self.rounds = config.rounds
+        self.rounds, device = config.rounds, str(pick_device(config.device))
+        found = read_checkpoint(config.out)
+        if found:
+            require_same(config, read_json(config.out / "config.json"))
         self.agents, self.copies = len(self.slugs), config.envs_per_agent
         names = [slug for slug in self.slugs for _ in range(self.copies)]
         self.envs: Any = shiftgym.make_vec(
@@ -69,17 +78,17 @@ class Trainer:
             self.act_size,
             config.sac,
             seeds,
-            device=config.device,
+            device=device,
             backend=config.backend,
             threads=config.threads,
         )
         self.provenance = provenance()
-        (config.out / "snapshots").mkdir(parents=True, exist_ok=True)
+        with explained(config.out, ELSEWHERE):
+            (config.out / "snapshots").mkdir(parents=True, exist_ok=True)
         self.recent: list[deque[float]] = [deque(maxlen=20) for _ in self.slugs]
         self.running = np.zeros(self.agents * self.copies)
         self.before = np.full((self.agents * self.copies, self.act_size), np.nan)  # last actions
-        self.steps, self.seconds = 0, 0.0
-        found = read_checkpoint(config.out)
+        self.steps, self.seconds, self.stop = 0, 0.0, StopRequest()
         self.pending = self._multi_step(self.agents * self.copies)
         self.replay = self._open_replay(found[1]["written"] if found else 0, fresh=not found)
         if found:
@@ -120,7 +129,6 @@ class Trainer:
         write_json(self.config.out / "config.json", content | {"provenance": self.provenance})
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        require_same(self.config, json.loads((self.config.out / "config.json").read_text()))
         own = section(arrays, "sac.")
         self.sac.load({name: torch.from_numpy(array.copy()) for name, array in own.items()})
         self.envs.reset(seed=0)
@@ -181,7 +189,7 @@ class Trainer:
 
     def run(self) -> bool:
         """Train to the configured number of updates; return False when interrupted before it."""
-        config, stop = self.config, StopRequest()
+        config, stop = self.config, self.stop
         last_save = last_time = time.monotonic()
         look = {"unit": "upd", "smoothing": 0.05, "dynamic_ncols": True, "mininterval": 2}
         start = self.sac.updates
@@ -251,7 +259,7 @@ class Trainer:
     def _require_finite(self) -> None:
         bad = [self.slugs[run] for run in self.sac.diverged()]
         if bad:
-            raise FloatingPointError(
+            raise ShiftgymError(
                 f"training diverged (NaN or inf) in {', '.join(bad)} after {self.sac.updates} "
                 f"updates; the last checkpoint in {self.config.out} is from before: start afresh "
                 "with a smaller --sac.learning-rate, or without these domains"
@@ -265,15 +273,17 @@ def warm_start(sac: SAC, path: Path, slugs: tuple[str, ...], domain: str = "") -
     same domain, else the folder's first one.
 
     Raises:
-        ValueError: Nothing to start from at `path`, or networks of another shape.
+        ShiftgymError: Nothing to start from at `path`, or networks of another shape.
     """
     if path.is_dir():
         found = read_checkpoint(path)
         if found is None:
-            raise ValueError(f"{path} holds no checkpoint to warm-start from")
-        theirs = json.loads((path / "config.json").read_text())["domains"]
+            raise ShiftgymError(f"{path} holds no checkpoint to warm-start from.")
+        theirs = read_json(path / "config.json").get("domains")
+        if not isinstance(theirs, list) or "sac.actors" not in found[0]:
+            raise ShiftgymError(f"{path} is no folder of shiftgym policies train.")
         if domain and domain not in theirs:
-            raise ValueError(f"{path} has no agent of {domain}: it has {', '.join(theirs)}")
+            raise ShiftgymError(f"{path} has no agent of {domain}: it has {', '.join(theirs)}.")
         wanted = [domain or slug for slug in slugs]
         rows = [theirs.index(slug) if slug in theirs else 0 for slug in wanted]
         names = ("actors", "critics", "targets", "log_alphas")
@@ -284,7 +294,7 @@ def warm_start(sac: SAC, path: Path, slugs: tuple[str, ...], domain: str = "") -
         values = {"actors": torch.from_numpy(flat).expand(len(slugs), -1)}
     for name, value in values.items():
         if value.shape != sac.state[name].shape:
-            raise ValueError(
+            raise ShiftgymError(
                 f"{path} has {name} of shape {tuple(value.shape)}, this run needs "
                 f"{tuple(sac.state[name].shape)}: same robot and --sac.width?"
             )
@@ -295,19 +305,22 @@ def train_behaviours(config: BehaviourConfig) -> Path:
     """Train (or go on training) one agent per domain and return the run's folder.
 
     Raises:
-        ValueError: The folder holds a run of another configuration; the message lists what differs.
-        FloatingPointError: An agent diverged; the message names its domain.
+        ShiftgymError: The folder holds a run of another configuration (the message lists what
+            differs), is damaged, full or somebody else's; or an agent diverged.
+        StoppedError: Ctrl-C or SIGTERM ended it early, after a checkpoint.
     """
-    trainer = Trainer(config)
-    try:
-        finished = trainer.run()
-    finally:
-        trainer.envs.close()
-        trainer.tests.close()
+    with owned(config.out):
+        sweep(config.out / "snapshots")
+        trainer = Trainer(config)
+        try:
+            finished = trainer.run()
+        finally:
+            trainer.envs.close()
+            trainer.tests.close()
     print(f"{trainer.sac.updates} updates of {len(trainer.slugs)} agents in {config.out}")
     print(f"curves: {config.out / 'curves.png'}; policies: {config.out / 'snapshots'}")
     if not finished:
-        print("interrupted: the same command goes on from here")
+        raise StoppedError("interrupted: the same command goes on from here", trainer.stop.number)
     return config.out
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from shiftgym.datasets.folders import explained
+from shiftgym.errors import ShiftgymError
+from shiftgym_agents.artifacts import ELSEWHERE, write_text
 
 COLUMNS = (
     "step updates domain return_mean return_std length train_return critic_loss q entropy "
     "temperature seconds"
 ).split()
+NUMBERS = {"updates": int, "return_mean": float, "train_return": float}  # what readers read
 
 
 class Curves:
@@ -25,16 +31,15 @@ class Curves:
     def __init__(self, path: Path, updates: int) -> None:
         self.path = path
         rows = [row for row in read_curves(path) if int(row["updates"]) <= updates]
-        temporary = path.with_name(f".{path.name}.tmp")
-        with open(temporary, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows(_cells(rows))
-        temporary.replace(path)
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(COLUMNS)
+        writer.writerows(_cells(rows))
+        write_text(path, text.getvalue())
 
     def add(self, rows: list[dict[str, object]]) -> None:
         """Append rows with the keys of `COLUMNS`."""
-        with open(self.path, "a", newline="") as file:
+        with explained(self.path, ELSEWHERE), open(self.path, "a", newline="") as file:
             csv.writer(file).writerows(_cells(rows))
 
 
@@ -43,11 +48,23 @@ def _cells(rows: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
 
 
 def read_curves(path: Path) -> list[dict[str, str]]:
-    """Read complete rows of a curves file; an unfinished last line is ignored."""
+    """Read complete rows of a curves file; an unfinished last line is ignored.
+
+    Raises:
+        ShiftgymError: The file is damaged.
+    """
     if not path.exists():
         return []
-    with open(path, newline="") as file:
-        return [row for row in csv.DictReader(file) if all(row.get(c) for c in COLUMNS)]
+    try:
+        text = path.read_bytes().decode()
+        lines = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        rows = [row for row in lines if all(row.get(column) for column in COLUMNS)]
+        for row in rows:
+            for name, kind in NUMBERS.items():
+                kind(row[name])
+    except (OSError, ValueError, csv.Error) as error:
+        raise ShiftgymError(f"{path} is damaged ({error}): remove it, and go on.") from None
+    return rows
 
 
 def draw_curves(path: Path, picture: Path) -> None:

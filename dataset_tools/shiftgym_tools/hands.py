@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -27,17 +26,24 @@ import tyro
 from tqdm import tqdm
 
 import shiftgym
+from shiftgym.datasets.folders import explained
 from shiftgym.domains import domain
-from shiftgym.errors import DomainError
+from shiftgym.errors import DomainError, ShiftgymError, StoppedError
 from shiftgym.evaluation import HELD, evaluate, policy_act
 from shiftgym.policies import Policy
+from shiftgym.ranges import Amount, Count, CountOrNone, Range, Seed, Size, SomeThreads, check_ranges
 from shiftgym_agents.artifacts import (
+    ELSEWHERE,
+    owned,
     provenance,
     read_checkpoint,
+    read_json,
     section,
+    sweep,
     write_arrays,
     write_checkpoint,
     write_json,
+    write_text,
 )
 from shiftgym_agents.interrupt import StopRequest
 from shiftgym_tools.behaviour_config import plain, require_same
@@ -61,26 +67,30 @@ class HandConfig:
     """Domain slugs, one agent each; empty for the hand itself and its four standard shifts."""
     expert: Path | None = None
     """DAPG expert (.npz) or gaussian policy (.safetensors) to start from; none: from scratch."""
-    updates: int = 320
+    updates: CountOrNone = 320
     """Iterations of PPO; may be raised when resuming. Each takes envs x rollout steps per agent."""
-    seed: int = 0
+    seed: Seed = 0
     """Agent k draws everything from seed + k, its environments from 1000 (seed + k + 1) on."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Hyperparameters of the learner."""
-    envs_per_agent: int = 48
+    envs_per_agent: Annotated[int, Range(1, SEEDS_PER_AGENT, multiple=1)] = 48
     """Sub-environments that each agent steps in parallel (at most 1000)."""
-    rollout_steps: int = 200
+    rollout_steps: Size = 200
     """Steps of each sub-environment per iteration; 200 is a whole episode."""
-    evaluate_every: int = 10
+    evaluate_every: Count = 10
     """Iterations between evaluations; each also writes a snapshot of every policy."""
-    evaluation_episodes: int = 20
+    evaluation_episodes: Size = 20
     """Deterministic episodes per domain and evaluation."""
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: Amount = 5.0
     """Minutes between checkpoints (one is written after a whole iteration)."""
-    threads: int = 1
+    threads: SomeThreads = 1
     """CPU threads for the simulation; does not change results. The learner uses one."""
     progress: bool = True
     """Show a progress bar with each domain's training success and return."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside the ranges of their fields."""
+        check_ranges(self)
 
     @property
     def slugs(self) -> tuple[str, ...]:
@@ -107,6 +117,9 @@ class HandTrainer:
         self.act_size = self.envs.single_action_space.shape[0]
         torch.set_num_threads(1)  # small products; and results never depend on the threads
         found = read_checkpoint(config.out)
+        if found:
+            settings: Any = config
+            require_same(settings, read_json(config.out / "config.json"))
         self.about: dict[str, str] = found[1]["about"] if found else {}
         start = None
         if config.expert and not found:
@@ -119,13 +132,15 @@ class HandTrainer:
         shape = (self.agents, config.rollout_steps, self.copies, self.obs_size, self.act_size)
         self.rollout = Rollout.empty(*shape)
         self.provenance = provenance()
-        (config.out / "snapshots").mkdir(parents=True, exist_ok=True)
+        with explained(config.out, ELSEWHERE):
+            (config.out / "snapshots").mkdir(parents=True, exist_ok=True)
         self.returns: list[deque[float]] = [deque(maxlen=RECENT) for _ in self.slugs]
         self.successes: list[deque[bool]] = [deque(maxlen=RECENT) for _ in self.slugs]
         count = self.agents * self.copies
         self.running, self.held = np.zeros(count), np.zeros(count, dtype=np.int64)
         self.steps, self.seconds, self.learner_seconds = 0, 0.0, 0.0
         self.rows: list[dict[str, Any]] = []
+        self.stop = StopRequest()
         if found:
             self._restore(*found)
         else:
@@ -143,8 +158,6 @@ class HandTrainer:
         self.checkpoint()
 
     def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        settings: Any = self.config
-        require_same(settings, json.loads((settings.out / "config.json").read_text()))
         own = section(arrays, "ppo.")
         self.ppo.load({name: torch.from_numpy(array.copy()) for name, array in own.items()})
         self.envs.reset(seed=0)
@@ -200,7 +213,7 @@ class HandTrainer:
 
     def run(self) -> bool:
         """Train to the configured number of updates; return False when interrupted before it."""
-        config, stop = self.config, StopRequest()
+        config, stop = self.config, self.stop
         last_save = time.monotonic()
         look = {"unit": "upd", "smoothing": 0.1, "dynamic_ncols": True, "mininterval": 2}
         start = self.ppo.updates
@@ -270,7 +283,7 @@ class HandTrainer:
     def _require_finite(self) -> None:
         bad = [self.slugs[run] for run in self.ppo.diverged()]
         if bad:
-            raise FloatingPointError(
+            raise ShiftgymError(
                 f"training diverged (NaN or inf) in {', '.join(bad)} after {self.ppo.updates} "
                 f"updates; the last checkpoint in {self.config.out} is from before: start afresh "
                 "with a smaller --ppo.learning-rate, or without these domains"
@@ -287,9 +300,7 @@ def write_hand_curves(rows: list[dict[str, Any]], path: Path) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text.getvalue())
-    temporary.replace(path)
+    write_text(path, text.getvalue())
 
 
 def draw_hand_curves(rows: list[dict[str, Any]], picture: Path) -> None:
@@ -318,22 +329,25 @@ def train_hands(config: HandConfig) -> Path:
     """Train (or go on training) one agent per domain and return the run's folder.
 
     Raises:
-        ShiftgymError: No such expert, the expert of another robot, or an unknown domain.
-        ValueError: The folder holds a run of another configuration; the message lists what differs.
-        FloatingPointError: An agent diverged; the message names its domain.
+        ShiftgymError: No such expert, the expert of another robot, or an unknown domain; the folder
+            holds a run of another configuration (the message lists what differs), is damaged, full
+            or somebody else's; or an agent diverged.
+        StoppedError: Ctrl-C or SIGTERM ended it early, after a checkpoint.
     """
-    trainer = HandTrainer(config)
-    try:
-        finished = trainer.run()
-    finally:
-        trainer.envs.close()
+    with owned(config.out):
+        sweep(config.out / "snapshots")
+        trainer = HandTrainer(config)
+        try:
+            finished = trainer.run()
+        finally:
+            trainer.envs.close()
     share = trainer.learner_seconds / max(trainer.seconds, 1e-9)
     rate = trainer.agents * trainer.steps / max(trainer.seconds, 1e-9)
     print(f"{trainer.ppo.updates} updates of {trainer.agents} agents in {config.out}")
     print(f"{trainer.steps} steps each, {rate:.0f} steps/s in all, learner {share:.0%} of the time")
     print(f"curves: {config.out / 'curves.png'}; policies: {config.out / 'snapshots'}")
     if not finished:
-        print("interrupted: the same command goes on from here")
+        raise StoppedError("interrupted: the same command goes on from here", trainer.stop.number)
     return config.out
 
 

@@ -20,8 +20,9 @@ import tyro
 from tqdm import tqdm
 
 from shiftgym.datasets.flat import Flat, concatenate
+from shiftgym.datasets.folders import refuse_existing
 from shiftgym.datasets.names import DatasetName
-from shiftgym.datasets.store import sha256, write_dataset
+from shiftgym.datasets.store import dataset_path, sha256, write_dataset
 from shiftgym.domains import Domain
 from shiftgym.envs.task import Array
 from shiftgym.errors import ShiftgymError
@@ -128,7 +129,9 @@ def import_dataset(
         where, tier = decide(source.label, domain, quality)
         if where is None or tier is None:
             raise ShiftgymError(unclear(source.label, where, tier))
-        origin = import_name(where, tier, source.layout, source.rows, name).origin
+        called = import_name(where, tier, source.layout, source.rows, name)
+        refuse_existing(dataset_path(called), replace)  # before any work; the name will stay
+        origin = called.origin
         with tqdm(total=None, unit="row", unit_scale=True, desc="check", leave=False) as bar:
             seen = accept(source, where, all_rows, mend_terminals, allow, bar.update)
         report = _report(seen, origin, mend_rewards)

@@ -1,7 +1,7 @@
 """``shiftgym data make``: a dataset from behaviour policies, restartable, whole or not at all.
 
     <root>/shiftgym/hopper/.medium-v0.making/        blocks collected so far, and plan.json
-    <root>/shiftgym/hopper/.medium-v0.making.lock    who is at it
+    <root>/shiftgym/hopper/.medium-v0.lock           who is at it
     <root>/shiftgym/hopper/medium-v0/                the dataset, when it is complete
 
 Killed at any moment, running the same command again goes on after the last block; the bytes are
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -22,19 +22,32 @@ from tqdm import tqdm
 
 from shiftgym.datasets.canonical import content_sha256
 from shiftgym.datasets.flat import spaces
-from shiftgym.datasets.folders import explained, require_room, write_file
-from shiftgym.datasets.metadata import read_metadata
+from shiftgym.datasets.folders import (
+    Owner,
+    clean,
+    discard,
+    explained,
+    own_folder,
+    owned,
+    require_room,
+    write_file,
+)
+from shiftgym.datasets.metadata import LARGEST, read_metadata
 from shiftgym.datasets.names import DatasetName
+from shiftgym.datasets.places import if_free
 from shiftgym.datasets.store import dataset_path, write_dataset
 from shiftgym.datasets.tiers import ladder_faults
 from shiftgym.errors import ShiftgymError
+from shiftgym.plain_files import read_plain
 from shiftgym.scores import default_reference, normalized_score
 from shiftgym_agents.interrupt import StopRequest
 from shiftgym_tools.collect import Collector
 from shiftgym_tools.jobs import OTHERWISE, Job, differs, judge, plan_job, wanted_name
-from shiftgym_tools.lock import held
 
 PLAN = "plan.json"
+MAKING = ".making"
+NO_FACTS = ("format", "name", "versions", "domain")  # what a plan holds besides Job.facts
+ADVICE = "Wait for it (--wait does), or stop it; what it has collected is kept."
 COPIES = 3  # of the rows on disk at once: blocks, dataset, cache
 
 
@@ -80,27 +93,28 @@ def make(
     job = plan_job(wanted, policy, streams, seed, word)
     wanted = job.name
     target = dataset_path(wanted, root)
-    with held(target.with_name(f".{target.name}.making.lock"), f"Making {wanted}", wait):
+    with owned(target, f"Making {wanted}", wait, ADVICE) as owner:
+        remove_spent(target.parent.parent, owner)
         if target.exists() and not replace:
             refuse_another(job, target)
             print(f"{wanted} is made already, from the same policies and seed: {target}")
             content = read_metadata(target)["shiftgym"].get("content", "")
         else:
             started = time.perf_counter()
-            made, content = _make(job, target, root, replace, threads)
+            made, content = _make(job, owner, root, replace, threads)
             report(made, dataset_path(made.name, root), started)
     print(judge(job, content))
     print(next_step(wanted))
 
 
-def _make(job: Job, target: Path, root: Path | None, again: bool, threads: int) -> tuple[Job, str]:
+def _make(job: Job, owner: Owner, root: Path | None, again: bool, threads: int) -> tuple[Job, str]:
     """Collect what is missing, and write the dataset.
 
     Returns:
         The job as it was done, under another name if its rows are not the canonical ones; and the
         SHA-256 of its content.
     """
-    work = work_folder(job, target)
+    work = work_folder(job, owner.final)
     space, actions = spaces(job.name.domain)
     with explained(work):
         row = 4 * (2 * space.shape[0] + actions.shape[0] + 2)
@@ -121,32 +135,54 @@ def _make(job: Job, target: Path, root: Path | None, again: bool, threads: int) 
             "run the same command again to go on."
         )
     content = content_sha256(collector.chunks())
+    right: Owner | None = owner
     if differs(job, content):
         name = dataclasses.replace(job.name, made=OTHERWISE)
-        job, again = dataclasses.replace(job, name=name), True
+        job, again, right = dataclasses.replace(job, name=name), True, None
     about, seeds = job.about(collector.part_rows()), collector.seeds()
     chunks = collector.chunks()
-    write_dataset(chunks, job.name, about, root, replace=again, episode_seeds=seeds)
+    write_dataset(chunks, job.name, about, root, replace=again, episode_seeds=seeds, owner=right)
     collector.close()
-    shutil.rmtree(work)
+    discard(work, owner.final)
     return job, content
 
 
 def work_folder(job: Job, target: Path) -> Path:
     """Give the folder of the blocks collected so far, emptied if they are of other data."""
-    work = target.with_name(f".{target.name}.making")
+    work = target.with_name(f".{target.name}{MAKING}")
     told = json.dumps(job.plan(), indent=1, sort_keys=True)
     with explained(work):
-        work.mkdir(parents=True, exist_ok=True)
+        own_folder(work)
+        clean(work)
         file = work / PLAN
         before = file.read_text() if file.exists() else None
         if before != told:
             if before is not None:
                 print(f"Starting anew: what was collected of {job.name} before was another plan's.")
-            shutil.rmtree(work)
+            discard(work, target)
             work.mkdir()
             write_file(file, told.encode())
     return work
+
+
+def remove_spent(home: Path, owner: Owner) -> None:
+    """Remove the blocks of datasets that are complete: their makers were killed at the very end."""
+    for work in home.glob(f"*/.*{MAKING}"):
+        final = work.with_name(work.name[1 : -len(MAKING)])
+        with suppress(OSError), nullcontext(True) if final == owner.final else if_free(final) as ok:
+            if ok and _is_spent(work, final):
+                discard(work, final)
+
+
+def _is_spent(work: Path, final: Path) -> bool:
+    """Say whether a dataset is there that was made by the plan that blocks were collected by."""
+    try:
+        plan = json.loads(read_plain(work / PLAN, LARGEST))
+        told = read_metadata(final)["shiftgym"]
+        facts = {key: value for key, value in plan.items() if key not in NO_FACTS}
+        return {key: told.get(key) for key in facts} == facts
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def refuse_another(job: Job, target: Path) -> None:

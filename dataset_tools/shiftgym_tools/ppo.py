@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shiftgym.ranges import Amount, Count, CountOrNone, Number, Positive, Share, Size, check_ranges
 from shiftgym_agents.networks import init_mlp, mlp, pack, run_generators, unpack
 
 ADAM = (0.9, 0.999, 1e-8)
@@ -41,34 +42,38 @@ NORMALISATION = ("in_shift", "in_scale", "out_shift", "out_scale")
 class PPOConfig:
     """Set the learner's hyperparameters, the same for every agent."""
 
-    discount: float = 0.99
+    discount: Share = 0.99
     """Discount per environment step."""
-    gae_lambda: float = 0.95
+    gae_lambda: Share = 0.95
     """Decay of the advantage estimator: 0 trusts the values, 1 the sampled returns."""
-    clip: float = 0.2
+    clip: Positive = 0.2
     """How far the probability ratio may leave 1 before it earns nothing more."""
-    kl_limit: float = 0.03
+    kl_limit: Positive = 0.03
     """KL divergence from the old policy at which an agent's policy rests until the next rollout."""
-    learning_rate: float = 3e-5
+    learning_rate: Positive = 3e-5
     """Adam's first step size for policies; each agent's then follows its KL divergence."""
-    value_learning_rate: float = 1e-3
+    value_learning_rate: Positive = 1e-3
     """Adam's step size for values."""
-    epochs: int = 6
+    epochs: Count = 6
     """Passes over each rollout."""
-    minibatches: int = 8
+    minibatches: Size = 8
     """Gradient steps per pass."""
-    warmup: int = 2
+    warmup: CountOrNone = 2
     """First iterations that train values only, so that a good policy is not spoilt by bad ones."""
-    initial_log_std: float | None = None
+    initial_log_std: Number | None = None
     """Log of every action's spread at the start; None for the expert's own (-0.7 from scratch)."""
-    min_log_std: float = -3.0
+    min_log_std: Number = -3.0
     """Least log of an action's spread."""
-    entropy_bonus: float = 0.0
+    entropy_bonus: Amount = 0.0
     """Reward per nat of the policy's entropy, in units of a standardised advantage."""
-    max_gradient_norm: float = 0.5
+    max_gradient_norm: Positive = 0.5
     """Length to which each agent's gradients are cut."""
-    width: int = 64
+    width: Size = 64
     """Units per hidden layer of values, and of policies trained from scratch."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside the ranges of their fields."""
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

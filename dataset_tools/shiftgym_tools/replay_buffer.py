@@ -12,12 +12,21 @@ resumes with exactly the rows it had, however large the ring, and a checkpoint c
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from shiftgym.datasets.folders import explained
+from shiftgym.errors import ShiftgymError
+from shiftgym_agents.artifacts import ELSEWHERE
+
+AFRESH = "Put it back, or start afresh with another --out."
 
 
 class Replay:
@@ -34,7 +43,8 @@ class Replay:
         kept: Rows `(K, D)` beside the ring that every agent draws half of each batch from.
 
     Raises:
-        ValueError: The file's size is not that of this ring.
+        ShiftgymError: The file lacks rows that the checkpoint counted, or is of another ring; or
+            the disk has no room for all of it.
     """
 
     def __init__(
@@ -50,11 +60,16 @@ class Replay:
     ) -> None:
         self.slots, self.kept = capacity + margin, 0 if kept is None else len(kept)
         shape = (runs, self.slots + self.kept, row)
-        size = 4 * int(np.prod(shape))
+        size = 4 * math.prod(shape)
+        if written and not path.exists():
+            raise ShiftgymError(f"{path} is missing, which the checkpoint goes on from. {AFRESH}")
         if path.exists() and path.stat().st_size != size:
-            raise ValueError(f"{path} has {path.stat().st_size} bytes, expected {size} for {shape}")
-        mode = "r+" if path.exists() else "w+"
-        self.file = np.memmap(path, np.float32, mode, shape=shape)
+            raise ShiftgymError(
+                f"{path} has {path.stat().st_size} bytes, expected {size}: it was cut, or is of "
+                f"another capacity. {AFRESH}"
+            )
+        _reserve(path, size)
+        self.file = np.memmap(path, np.float32, "r+", shape=shape)
         if kept is not None:
             self.file[:, self.slots :] = kept
         self.capacity, self.margin = capacity, margin
@@ -116,3 +131,25 @@ class Replay:
 def _draw(below: int, shape: tuple[int, ...], generators: Sequence[torch.Generator]) -> Tensor:
     draws = [torch.randint(below, shape, generator=g, device=g.device) for g in generators]
     return torch.stack(draws)
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Give a file room for `size` bytes: a mapped file that the disk cannot hold is a SIGBUS.
+
+    Rows that are there stay. Where the system cannot reserve, the file is only made as long.
+    """
+    made = not path.exists()
+    with explained(path, ELSEWHERE):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, size)
+            else:
+                os.truncate(descriptor, size)
+        except OSError:
+            if made:
+                with suppress(OSError):
+                    path.unlink()
+            raise
+        finally:
+            os.close(descriptor)

@@ -29,6 +29,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shiftgym.errors import ShiftgymError
+from shiftgym.ranges import (
+    CountOrNone,
+    Number,
+    Positive,
+    Share,
+    Size,
+    SomeShare,
+    check_ranges,
+)
 from shiftgym_agents.native import NativeUnavailableError
 from shiftgym_agents.networks import Layers, init_mlp, linear, mlp, pack, run_generators, unpack
 from shiftgym_tools import sac_native
@@ -45,26 +55,32 @@ Backend = Literal["auto", "eager", "native", "graph"]
 class SACConfig:
     """Set the learner's hyperparameters, the same for every agent."""
 
-    width: int = 128
+    width: Size = 128
     """Units in each of the two hidden layers; 256 on a GPU."""
-    batch: int = 128
+    batch: Size = 128
     """Transitions per gradient update; 256 on a GPU."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Adam's step size for actor, critics, temperature; D4RL's 3e-4 learns slower at first."""
-    discount: float = 0.99
+    discount: Share = 0.99
     """Discount per environment step."""
-    tau: float = 0.005
+    tau: SomeShare = 0.005
     """Share of the critics that their targets take over per update."""
-    reward_scale: float = 1.0
+    reward_scale: Positive = 1.0
     """Factor on rewards inside the targets (not in reported returns)."""
-    init_temperature: float = 0.2
+    init_temperature: Positive = 0.2
     """Temperature alpha before the first update."""
-    anneal: tuple[int, int] | None = None
+    anneal: tuple[CountOrNone, CountOrNone] | None = None
     """From which update to which the step size and the entropy fall linearly; None for never."""
-    final_rate: float = 0.1
+    final_rate: Share = 0.1
     """Share of the step size that is left after `anneal`."""
-    final_entropy: float = -3.0
+    final_entropy: Number = -3.0
     """Target entropy per action entry after `anneal`; -1 before it (Haarnoja et al. 2018)."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside the ranges of their fields, and an anneal that ends before it."""
+        check_ranges(self)
+        if self.anneal is not None and self.anneal[0] >= self.anneal[1]:
+            raise ShiftgymError(f"anneal must end after it starts, got {self.anneal}.")
 
     def schedule(self, updates: int) -> tuple[float, float]:
         """Give the step size and the target entropy per action entry after some updates."""
@@ -117,7 +133,7 @@ class SAC:
         cuda = self.device.type == "cuda"
         self.backend = _best_backend(cuda) if backend == "auto" else backend
         if (self.backend == "graph") != cuda and self.backend != "eager":
-            raise ValueError(f"backend {self.backend} does not run on {device}: use eager or auto")
+            raise ShiftgymError(f"backend {self.backend} does not run on {device}: use auto.")
         width = config.width
         self.actor_sizes = (obs_size, width, width, 2 * act_size)
         self.critic_sizes = (obs_size + act_size, width, width, 1)

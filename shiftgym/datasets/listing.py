@@ -10,6 +10,7 @@ from shiftgym.datasets.load import bytes_differ, is_installed
 from shiftgym.datasets.metadata import name_of, read_metadata
 from shiftgym.datasets.names import NAMESPACE, DatasetName, dataset_name, usual_size
 from shiftgym.datasets.packaged import packaged_index
+from shiftgym.datasets.places import names_in
 from shiftgym.datasets.store import minari_root
 from shiftgym.datasets.tiers import TIERS, missing_tiers
 from shiftgym.domains import catalogue
@@ -60,8 +61,8 @@ def installed(root: Path) -> Iterator[Path]:
     if not home.is_dir():
         return
     for domain in sorted(path for path in home.iterdir() if _is_open(path)):
-        yield from sorted(
-            path for path in domain.iterdir() if _is_open(path) and is_installed(path)
+        yield from (
+            domain / name for name in sorted(names_in(domain)) if is_installed(domain / name)
         )
 
 

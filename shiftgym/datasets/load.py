@@ -9,9 +9,11 @@ from typing import Any
 
 from shiftgym.datasets.canonical import canonical
 from shiftgym.datasets.flat import Flat
+from shiftgym.datasets.folders import owned
 from shiftgym.datasets.metadata import name_of, read_metadata
 from shiftgym.datasets.names import NAMESPACE, DatasetName, dataset_name, split_name
 from shiftgym.datasets.packaged import load_packaged, packaged_index
+from shiftgym.datasets.places import present
 from shiftgym.datasets.store import dataset_path, minari_root, read_dataset, write_dataset
 from shiftgym.datasets.tiers import called_instead, why_instead
 from shiftgym.edits import dump_edits
@@ -70,7 +72,7 @@ def find(name: str | DatasetName, root: Path | None = None) -> DatasetName:
 
 def is_installed(folder: Path) -> bool:
     """Say whether a dataset's folder is there."""
-    return (folder / "data").is_dir()
+    return (present(folder) / "data").is_dir()
 
 
 def locate(name: DatasetName, root: Path | None = None) -> Path | None:
@@ -140,6 +142,8 @@ def missing(name: DatasetName) -> str:
 def install(name: str | DatasetName, root: Path | None = None) -> tuple[Path, bool]:
     """Install a packaged dataset among the Minari datasets; what is there is left alone.
 
+    Where another process is writing it, that one is waited for.
+
     Returns:
         Its folder, and whether it was written just now.
 
@@ -150,6 +154,11 @@ def install(name: str | DatasetName, root: Path | None = None) -> tuple[Path, bo
     folder = locate(name, root)
     if folder is not None:
         return folder, False
-    about = dict(packaged_index()[name.short]["about"])
-    seeds = about.pop("episode_seeds", None)
-    return write_dataset(load_packaged(name), name, about, root, episode_seeds=seeds), True
+    with owned(dataset_path(name, root), f"Installing {name}", wait=True) as owner:
+        folder = locate(name, root)
+        if folder is not None:  # another process was faster
+            return folder, False
+        about = dict(packaged_index()[name.short]["about"])
+        seeds = about.pop("episode_seeds", None)
+        flat = load_packaged(name)
+        return write_dataset(flat, name, about, root, episode_seeds=seeds, owner=owner), True

@@ -14,9 +14,11 @@ from gymnasium.spaces import Box
 
 from shiftgym.datasets.flat import spaces
 from shiftgym.datasets.names import DatasetName, dataset_name
+from shiftgym.datasets.places import settled
 from shiftgym.domains import Domain, from_kwargs
 from shiftgym.edits import dump_edits
 from shiftgym.errors import ShiftgymError
+from shiftgym.plain_files import read_plain
 from shiftgym.project import AUTHORS, DATA_LICENCE, contact, permalink
 from shiftgym.scores import default_reference, reference
 
@@ -149,11 +151,13 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     Raises:
         ShiftgymError: none there, not JSON, not shiftgym's, or contradicting itself.
     """
+    return settled(folder, _read)
+
+
+def _read(folder: Path) -> dict[str, Any]:
     path = folder / "data" / METADATA
     try:
-        if path.stat().st_size > LARGEST:
-            raise ShiftgymError(f"{path} is larger than any metadata.")
-        content = path.read_bytes()
+        content = read_plain(path, LARGEST)
     except OSError as error:
         raise ShiftgymError(f"Cannot read {path}: {error}") from None
     return parse(content, str(folder))

@@ -22,7 +22,8 @@ import h5py
 import numpy as np
 
 from shiftgym.datasets.flat import Flat, check_flat, episode_bounds, episode_returns, mean_return
-from shiftgym.datasets.folders import locked, write_file
+from shiftgym.datasets.folders import clean, write_file
+from shiftgym.datasets.locks import locked
 from shiftgym.datasets.names import DatasetName, dataset_name
 from shiftgym.domains import ASSETS, episode_steps
 from shiftgym.errors import ShiftgymError
@@ -72,6 +73,8 @@ def package_dataset(
     path.parent.mkdir(parents=True, exist_ok=True)
     content = pack(flat)
     with locked(folder / ".lock"):
+        clean(folder)
+        clean(path.parent)
         write_file(path, content)
         listed = folder / INDEX
         index = json.loads(listed.read_bytes()) if listed.exists() else {}

@@ -104,8 +104,8 @@ def test_a_mistake_is_named_with_its_exit_code(
     ("arguments", "says"),
     [
         (["--device", "cuda:9"], "is not there"),
-        (["--seeds", "0"], "--seeds must be"),
-        (["--evaluate-every", "0"], "at least 1"),
+        (["--seeds", "0"], "seeds must be"),
+        (["--evaluate-every", "0"], "a whole number from 1"),
     ],
 )
 def test_wrong_values_are_named_before_training(

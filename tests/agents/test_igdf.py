@@ -240,7 +240,7 @@ def test_scores_are_restored_bit_for_bit() -> None:
 
 @pytest.mark.parametrize("values", [{"keep": 0.01}, {"keep": 1.5}, {"holdout": 0.9}])
 def test_shares_that_cannot_be_are_refused(values: dict[str, float]) -> None:
-    with pytest.raises(ShiftgymError, match="--keep|--holdout"):
+    with pytest.raises(ShiftgymError, match="keep|holdout"):
         igdf(pretrained=False, **values)
 
 

@@ -40,7 +40,9 @@ def fabricate(
     where = where or catalogue()["hopper-morph"]
     seeds = list(seeds or range(len(returns)))
     config = dataclasses.asdict(method(name).presets[preset].for_robot(where.robot)) | values
-    runs = [{"domain": where.kwargs(), "seed": seed} for seed in seeds]
+    run = {"source": pair[0], "target": pair[1], "domain": where.kwargs()}
+    run |= {"reference": {"random": 0.0, "expert": 1.0}}
+    runs = [run | {"seed": seed} for seed in seeds]
     out.mkdir()
     about = {"method": name, "config": config, "runs": runs}
     (out / "config.json").write_text(json.dumps(about))

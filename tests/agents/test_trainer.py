@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agent_helpers import NAMES, make_pair, small
+from agent_helpers import NAMES, QUICK, make_pair, make_trainer, small
 from toy_training import start
 
 from shiftgym.errors import ShiftgymError
@@ -25,8 +25,6 @@ from shiftgym_agents.policy import Policy
 from shiftgym_agents.run_config import TrainOptions
 from shiftgym_agents.running import pick_backend, pick_device
 from shiftgym_agents.trainer import Trainer
-
-QUICK = dict(device="cpu", evaluate_every=40, episodes=2, progress=False, threads=1)
 
 
 def count(out: Path) -> int:
@@ -57,12 +55,6 @@ def test_killed_and_resumed_equals_never_stopped(name: str, tmp_path: Path) -> N
     assert (whole / "metrics.csv").read_bytes() == (killed / "metrics.csv").read_bytes()
     ours, theirs = (json.loads((d / "result.json").read_text()) for d in (whole, killed))
     assert ours["runs"] == theirs["runs"]
-
-
-def make_trainer(name: str, out: Path, steps: int = 60, **options: Any) -> Trainer:
-    chosen = TrainOptions(out=out, **(QUICK | options))  # pyright: ignore[reportArgumentType]
-    pairs = [make_pair(0), make_pair(1)]
-    return Trainer(name, small(name, steps=steps), pairs, [0, 1], chosen)
 
 
 @pytest.fixture(scope="module")

@@ -303,7 +303,7 @@ def test_agent_alone_equals_agent_among_others(tmp_path):
 def test_divergence_is_reported_by_domain(tmp_path):
     trainer = HandTrainer(tiny(tmp_path))
     trainer.ppo.state["critics"][1] = float("nan")
-    with pytest.raises(FloatingPointError, match="in door-kinematic-hard after"):
+    with pytest.raises(ShiftgymError, match="in door-kinematic-hard after"):
         trainer.run()
 
 

@@ -19,9 +19,9 @@ def trainer_process(name, options, out):
     )
 
 
-def finish(process):
+def finish(process, code=0):
     text, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, text
+    assert process.returncode == code, text
     return text
 
 
