@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from shiftgym.datasets.folders import locked
+from shiftgym.datasets.locks import locked
 from shiftgym.errors import ShiftgymError
 from shiftgym_agents.caches import cache_folder, foreign, own_folder
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from shiftgym.datasets import packaged
 from shiftgym.datasets.flat import DTYPES, FIELDS, WIDE, Flat
-from shiftgym.datasets.folders import locked, write_file
+from shiftgym.datasets.folders import write_file
+from shiftgym.datasets.locks import locked
 from shiftgym.datasets.names import DatasetName
 from shiftgym.errors import ShiftgymError
 
