@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,47 +18,40 @@ Arrays = Mapping[str, np.ndarray]
 terminated (N,) bool, truncated (N,) bool`."""
 
 
+@dataclass(frozen=True, eq=False)
 class ArrayPair:
     """Pair two datasets given as arrays.
 
-    Args:
+    Attributes:
         source: the plentiful dataset.
         target: the scarce dataset.
         domain: where policies are evaluated.
         names: what the datasets are called in messages and results.
-        reference: the returns that count as 0 and as 100; or the table that has them: ``shiftgym``,
-            ``otdf``, ``odrl`` or ``d4rl``; or None for returns without scores. By default the
-            measured one, or the published one where none was measured; a domain of your own is in
-            no table, and has none.
-
-    Attributes:
-        reference: those returns, or None.
+        reference: the returns that count as 0 and as 100, or None for returns without scores. May
+            be given as the table that has them: ``shiftgym`` (the default: the published one where
+            none was measured, and none for a domain of your own), ``otdf``, ``odrl`` or ``d4rl``.
 
     Raises:
         ShiftgymError: unknown table, or a published one that has no reference for the domain.
     """
 
-    def __init__(
-        self,
-        source: Arrays,
-        target: Arrays,
-        domain: Domain,
-        names: tuple[str, str] = ("source", "target"),
-        reference: Reference | str | None = MEASURED,
-    ) -> None:
-        self.source, self.target, self.domain, self.names = source, target, domain, names
-        if reference == MEASURED:  # or the published one, where none was measured
-            reference = default_reference(domain)
-        found = find_reference(domain, reference) if isinstance(reference, str) else reference
-        self.reference: Reference | None = found
+    source: Arrays = field(repr=False)
+    target: Arrays = field(repr=False)
+    domain: Domain
+    names: tuple[str, str] = ("source", "target")
+    reference: Reference | None = field(default=MEASURED)  # pyright: ignore[reportAssignmentType]
+
+    def __post_init__(self) -> None:
+        """Look the reference up where a table is given."""
+        table: Any = self.reference
+        if isinstance(table, str):
+            known = default_reference(self.domain) if table == MEASURED else table
+            found = None if known is None else find_reference(self.domain, known)
+            object.__setattr__(self, "reference", found)
 
     def score(self, value: float) -> float | None:
         """Normalise a return; None where there is no reference."""
         return None if self.reference is None else self.reference.score(value)
-
-    def __repr__(self) -> str:
-        """Name the pair."""
-        return f"ArrayPair({self.names[0]!r}, {self.names[1]!r}, {self.domain.slug})"
 
 
 TrainingPair = Pair | ArrayPair

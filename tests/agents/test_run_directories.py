@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -267,8 +268,7 @@ def test_pairs_are_counted_by_what_was_measured(finished: Path, tmp_path: Path) 
     options = TrainOptions(
         out=other, device="cpu", evaluate_every=40, episodes=2, progress=False, threads=1
     )
-    pair = make_pair(1)
-    pair.names = ("toy/source", "toy/third")
+    pair = dataclasses.replace(make_pair(1), names=("toy/source", "toy/third"))
     Trainer("bc", small("bc", steps=80), [pair], [5], options).run()
     assert not overall(read_groups([finished, copied]))
     (whole,) = overall(read_groups([finished, copied, other]))
@@ -286,7 +286,7 @@ def test_arrays_are_scored_by_the_domains_reference() -> None:
     assert ArrayPair(arrays, arrays, own).score(5.0) is None
     assert ArrayPair(arrays, arrays, where, reference=None).score(5.0) is None
     with pytest.raises(ShiftgymError, match="otdf gives no reference"):
-        ArrayPair(arrays, arrays, own, reference="otdf")
+        ArrayPair(arrays, arrays, own, reference="otdf")  # pyright: ignore[reportArgumentType]
 
 
 def test_returns_are_never_called_scores(finished: Path, tmp_path: Path) -> None:
@@ -294,8 +294,7 @@ def test_returns_are_never_called_scores(finished: Path, tmp_path: Path) -> None
     options = TrainOptions(
         out=out, device="cpu", evaluate_every=40, episodes=1, progress=False, threads=1
     )
-    pair = make_pair()
-    pair.reference = None
+    pair = dataclasses.replace(make_pair(), reference=None)
     trainer = Trainer("bc", "ours", [pair], [0], options)
     trainer.close()
     shutil.rmtree(out)
