@@ -33,7 +33,7 @@ from tqdm import tqdm
 from shiftgym.domains import domain
 from shiftgym.errors import ShiftgymError
 from shiftgym.evaluation import HELD, evaluate, policy_act, random_act
-from shiftgym.policies import Policy, read_policy
+from shiftgym.policies import POLICIES, Policy, index, read_policy
 from shiftgym.scores import reference
 from shiftgym_agents.artifacts import write_arrays, write_json
 from shiftgym_tools.finishing import finish
@@ -135,7 +135,12 @@ def grade_domain(slug: str, candidates: Sequence[Candidate], out: Path) -> dict[
         tiers["medium"] = entry | measure(policy, slug, episodes)
         if has_ladder(slug):
             ceiling = tiers["medium"]["stochastic"]["return"]
-            for k, rung in enumerate(choose_ladder(candidates, medium, ceiling)):
+            try:
+                rungs = choose_ladder(candidates, medium, ceiling)
+            except ShiftgymError as error:
+                tqdm.write(f"{slug} has no ladder, and so no medium-replay: {error}")
+                rungs = []
+            for k, rung in enumerate(rungs):
                 policy = finish(read_policy(rung.path), slug, quiet=False)
                 entry = _entry(rung, policy, out / f"{slug}-ladder-{k}.safetensors")
                 tiers[f"ladder-{k}"] = entry | measure(policy, slug, RUNG_EPISODES)
@@ -195,6 +200,7 @@ def grade(
     runs: tuple[Path, ...],
     out: Path = Path("runs/behaviours/graded"),
     domains: tuple[str, ...] = (),
+    packaged: bool = False,
 ) -> None:
     """Choose expert, medium and ladder policies of trained domains, finish and measure them.
 
@@ -207,9 +213,13 @@ def grade(
         runs: Folders of `shiftgym policies train`.
         out: Folder for the results.
         domains: Only these; all that the runs trained by default.
+        packaged: Let the packaged policies of these domains compete, too.
     """
     out.mkdir(parents=True, exist_ok=True)
     found = by_domain(runs)
+    if packaged:
+        for slug, candidates in found.items():
+            candidates += packaged_candidates(slug)
     for slug in tqdm(sorted(domains or found), unit="domain", disable=None):
         target = out / f"{slug}.json"
         if target.exists():
@@ -232,12 +242,24 @@ def by_domain(runs: Iterable[Path]) -> dict[str, list[Candidate]]:
         for path in sorted((run / "snapshots").glob("*.safetensors")):
             told = read_policy(path).metadata
             if told["train_return"] != "nan":  # the untrained one at step 0
-                earned, length = float(told["return_mean"]), float(told.get("length", 1000))
-                candidate = Candidate(path, int(told["updates"]), earned, length)
-                found.setdefault(told["domain"], []).append(candidate)
+                found.setdefault(told["domain"], []).append(_candidate(path))
     if not found:
         raise ShiftgymError(f"No snapshots in {', '.join(map(str, runs))}.")
     return found
+
+
+def packaged_candidates(slug: str) -> list[Candidate]:
+    """Give a domain's packaged policies as candidates; rungs of ladders are none."""
+    names = [
+        f"{slug}/{tier}" for tier in ("expert", "best", "medium") if f"{slug}/{tier}" in index()
+    ]
+    return [_candidate(POLICIES / index()[name]["file"]) for name in names]
+
+
+def _candidate(path: Path) -> Candidate:
+    told = read_policy(path).metadata
+    earned, length = float(told["return_mean"]), float(told.get("length", 1000))
+    return Candidate(path, int(told["updates"]), earned, length)
 
 
 def has_ladder(slug: str) -> bool:

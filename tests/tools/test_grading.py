@@ -131,6 +131,13 @@ def test_a_ladder_is_the_mediums_own_training_in_order_and_never_above_it():
         grading.choose_ladder(own[:5], medium, 900.0)
 
 
+def test_packaged_policies_can_compete():
+    kept = grading.packaged_candidates("hopper")
+    assert {c.path.name for c in kept} >= {"hopper-expert.safetensors", "hopper-medium.safetensors"}
+    assert not any("ladder" in c.path.name for c in kept)
+    assert max(kept, key=lambda c: c.deterministic).path.name == "hopper-expert.safetensors"
+
+
 @pytest.fixture
 def known_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every candidate earn in selection what it earned when it was saved."""
