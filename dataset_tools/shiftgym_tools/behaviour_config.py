@@ -66,7 +66,7 @@ class BehaviourConfig:
     """Environment steps per agent before the first update: uniform actions, or a warm start's."""
     demonstrations: Path | None = None
     """HDF5 file of transitions (OTDF's layout) that half of every batch is drawn from, where an
-    agent does not find out by itself; for all domains of the run."""
+    agent does not find out by itself; or a folder with a <domain>.hdf5 for each of the run."""
     capacity: Count = 400_000
     """Transitions per agent that the replay samples from (1,000,000 is usual on a GPU)."""
     evaluate_every: Count = 10_000

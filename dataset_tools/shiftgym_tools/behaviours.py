@@ -42,7 +42,7 @@ from shiftgym_agents.interrupt import StopRequest
 from shiftgym_agents.running import pick_device
 from shiftgym_tools.behaviour_config import BehaviourConfig, plain, require_same
 from shiftgym_tools.curves import Curves, draw_curves
-from shiftgym_tools.demonstrations import read_demonstrations
+from shiftgym_tools.demonstrations import demonstrations_of, read_demonstrations
 from shiftgym_tools.multi_step import MultiStep
 from shiftgym_tools.replay_buffer import Replay
 from shiftgym_tools.sac import METRICS, SAC
@@ -113,9 +113,12 @@ class Trainer:
             path.unlink(missing_ok=True)
         row, kept = 2 * self.obs_size + self.act_size + 2, None
         if self.config.demonstrations:
-            kept = read_demonstrations(
-                self.config.demonstrations, self.obs_size, self.act_size, self._multi_step(1)
-            )
+            shown = [
+                read_demonstrations(path, self.obs_size, self.act_size, self._multi_step(1))
+                for path in demonstrations_of(self.config.demonstrations, self.slugs)
+            ]
+            count = min(map(len, shown))
+            kept = np.stack([rows[:count] for rows in shown])
         return Replay(
             path, self.agents, row, self.config.capacity, MARGIN, self.config.device, written, kept
         )

@@ -7,6 +7,7 @@ with next observations; its rewards are the environment's own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -17,6 +18,11 @@ from shiftgym.errors import ShiftgymError
 from shiftgym_tools.multi_step import MultiStep
 
 KEYS = ("observations", "actions", "next_observations", "rewards", "terminals")
+
+
+def demonstrations_of(path: Path, slugs: Sequence[str]) -> list[Path]:
+    """Give each domain's file: the same one, or ``<domain>.hdf5`` of a folder."""
+    return [path / f"{slug}.hdf5" if path.is_dir() else path for slug in slugs]
 
 
 def read_demonstrations(path: Path, obs_size: int, act_size: int, pending: MultiStep) -> Array:

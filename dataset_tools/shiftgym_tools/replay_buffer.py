@@ -40,7 +40,7 @@ class Replay:
         margin: Rows per agent that may be written between two checkpoints.
         device: Where `rows` lives.
         written: Rows per agent that the last checkpoint counted; 0 for a new ring.
-        kept: Rows `(K, D)` beside the ring that every agent draws half of each batch from.
+        kept: Rows `(K, D)` or `(R, K, D)` beside the ring that half of each batch is drawn from.
 
     Raises:
         ShiftgymError: The file lacks rows that the checkpoint counted, or is of another ring; or
@@ -58,7 +58,7 @@ class Replay:
         written: int = 0,
         kept: np.ndarray | None = None,
     ) -> None:
-        self.slots, self.kept = capacity + margin, 0 if kept is None else len(kept)
+        self.slots, self.kept = capacity + margin, 0 if kept is None else kept.shape[-2]
         shape = (runs, self.slots + self.kept, row)
         size = 4 * math.prod(shape)
         if written and not path.exists():
