@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 200  # characters of a wrong word that are compared
+
 
 class ShiftgymError(ValueError):
     """Report something the user can put right; the message says how.
@@ -47,6 +49,15 @@ class RenderError(ShiftgymError):
     """Report that no picture can be made here, and what to pass, set or install."""
 
 
+def shown(value: object, longest: int = 200) -> str:
+    """Show a value of somebody's file in a message: its ``repr``, cut short."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of brackets
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
 def nearest(wrong: str, valid: Iterable[str]) -> str:
     """Say which valid choice is nearest to a wrong one, and list the others.
 
@@ -58,7 +69,7 @@ def nearest(wrong: str, valid: Iterable[str]) -> str:
         A sentence such as ``"Did you mean 'hopper'? Valid choices: ant, hopper."``
     """
     choices = sorted(set(valid))
-    close = get_close_matches(wrong, choices, n=1, cutoff=0.4)
+    close = get_close_matches(wrong[:LONGEST], choices, n=1, cutoff=0.4)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     listed = ", ".join(choices[:40]) + (", ..." if len(choices) > 40 else "")
     return f"{hint}Valid choices: {listed or 'none'}."

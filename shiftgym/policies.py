@@ -28,6 +28,7 @@ from shiftgym import exact
 from shiftgym.domains import ASSETS, Domain, domain
 from shiftgym.envs.task import Array
 from shiftgym.errors import ShiftgymError, nearest
+from shiftgym.plain_files import require_plain
 
 POLICIES = ASSETS / "policies"
 LAYERS = ("W0", "b0", "W1", "b1", "W2", "b2")
@@ -109,10 +110,11 @@ def read_policy(path: str | Path) -> Policy:
         ShiftgymError: no such file, or not a policy (the message says what is wrong with it).
     """
     try:
+        require_plain(path)
         with safe_open(path, "numpy") as file:
             arrays = {k: np.asarray(file.get_tensor(k), np.float32) for k in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise ShiftgymError(f"Cannot read a policy from {path}: {error}") from None
     needed = LAYERS + (GAUSSIAN if metadata.get("kind") == "gaussian" else ())
     missing = [name for name in needed if name not in arrays]
@@ -120,9 +122,31 @@ def read_policy(path: str | Path) -> Policy:
         raise ShiftgymError(
             f"{path} is not a policy: kind {metadata.get('kind')}, lacks {missing}."
         )
+    _check_shapes(path, arrays, metadata["kind"])
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ShiftgymError(f"{path} holds numbers that are not finite.")
     return Policy(arrays, metadata)
+
+
+def _check_shapes(path: str | Path, arrays: dict[str, Array], kind: str) -> None:
+    """Check that layers fit together and are floating-point numbers."""
+    (inputs, hidden), (_, last), (_, outputs) = (
+        arrays[name].shape if arrays[name].ndim == 2 else (0, 0) for name in ("W0", "W1", "W2")
+    )
+    shapes = {"W0": (inputs, hidden), "b0": (hidden,), "W1": (hidden, last), "b1": (last,),
+              "W2": (last, outputs), "b2": (outputs,)}  # fmt: skip
+    if kind == "gaussian":
+        shapes |= {"in_shift": (inputs,), "in_scale": (inputs,)}
+        shapes |= {name: (outputs,) for name in GAUSSIAN[2:]}
+    wrong = [
+        f"{name} {arrays[name].dtype} {list(arrays[name].shape)}"
+        for name, shape in shapes.items()
+        if arrays[name].shape != shape or arrays[name].dtype.kind != "f" or 0 in shape
+    ]
+    if kind == "sac" and outputs % 2:
+        wrong.append(f"W2 {list(arrays['W2'].shape)}, which is no mean and deviation per action")
+    if wrong:
+        raise ShiftgymError(f"{path} is not a policy: its layers do not fit: {', '.join(wrong)}.")
 
 
 @cache

@@ -109,5 +109,5 @@ def _installed(folder: Path) -> dict[str, Any]:
         return _row(name) | known | {"where": where}
     except (ShiftgymError, KeyError, TypeError, ValueError) as error:
         unknown = dict.fromkeys(UNKNOWN)
-        wrong = {"where": f"damaged: {error}".splitlines()[0]}
+        wrong = {"where": f"damaged: {error}".splitlines()[0][:300]}
         return {"name": short, "minari": f"{NAMESPACE}/{short}-v0", "size": 0} | unknown | wrong

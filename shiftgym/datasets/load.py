@@ -17,7 +17,7 @@ from shiftgym.datasets.places import present
 from shiftgym.datasets.store import dataset_path, minari_root, read_dataset, write_dataset
 from shiftgym.datasets.tiers import called_instead, why_instead
 from shiftgym.edits import dump_edits
-from shiftgym.errors import DomainError, ShiftgymError
+from shiftgym.errors import DomainError, ShiftgymError, shown
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -90,7 +90,9 @@ def locate(name: DatasetName, root: Path | None = None) -> Path | None:
     if is_installed(folder):
         told = read_metadata(folder)
         if told["dataset_id"] != name.minari:
-            raise ShiftgymError(f"{folder} holds {told['dataset_id']}, which was put there since.")
+            raise ShiftgymError(
+                f"{folder} holds {shown(told['dataset_id'])}, which was put there since."
+            )
         if told["shiftgym"].get("edits") != dump_edits(name.domain.edits):
             raise ShiftgymError(
                 f"{folder} was recorded in another {name.domain.slug}: its edits differ from those "

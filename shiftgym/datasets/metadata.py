@@ -13,11 +13,11 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 
 from shiftgym.datasets.flat import spaces
-from shiftgym.datasets.names import DatasetName, dataset_name
+from shiftgym.datasets.names import MAX_SIZE, DatasetName, dataset_name
 from shiftgym.datasets.places import settled
 from shiftgym.domains import Domain, from_kwargs
-from shiftgym.edits import dump_edits
-from shiftgym.errors import ShiftgymError
+from shiftgym.edits import dump_edits, is_finite
+from shiftgym.errors import ShiftgymError, shown
 from shiftgym.plain_files import read_plain
 from shiftgym.project import AUTHORS, DATA_LICENCE, contact, permalink
 from shiftgym.scores import default_reference, reference
@@ -29,6 +29,8 @@ MINARI_FORMAT = "0.5.4"  # the version of Minari whose layout is written
 REQUIREMENTS = ["shiftgym>=0.1.0", "mujoco>=3.17,<4"]
 SCORED_EPISODES = 100
 TEXTS = ("description", "algorithm", "author", "author_email", "code_permalink")
+UNFIT = (KeyError, TypeError, ValueError, AttributeError, AssertionError, RecursionError,
+         OverflowError, gym.error.Error)  # fmt: skip
 RESERVED = (
     "format", "name", "domain", "robot", "shift", "edits", "size", "quality", "origin", "made",
     "sha256", "content", "return", "whole_episodes", "reference", "versions",
@@ -180,8 +182,11 @@ def parse(content: bytes, where: str) -> dict[str, Any]:
             "To use data from elsewhere: shiftgym data import"
         )
     counts = [found.get("total_steps"), found.get("total_episodes"), own.get("size")]
-    if not all(type(count) is int and count > 0 for count in counts) or counts[0] != counts[2]:
-        raise ShiftgymError(f"The metadata of {where} are damaged: counts {counts}.")
+    good = all(type(count) is int and 0 < count <= MAX_SIZE for count in counts)
+    if not good or counts[0] != counts[2]:
+        raise ShiftgymError(f"The metadata of {where} are damaged: counts {shown(counts)}.")
+    if own.get("return") is not None and not is_finite(own["return"]):
+        raise ShiftgymError(f"The metadata of {where} are damaged: return {shown(own['return'])}.")
     texts = [found.get("dataset_id"), found.get("env_spec"), own.get("sha256")]
     if not all(isinstance(text, str) for text in texts):
         raise ShiftgymError(f"The metadata of {where} are damaged: id, env_spec or sha256.")
@@ -198,8 +203,8 @@ def name_of(metadata: Mapping[str, Any]) -> DatasetName:
         kwargs = EnvSpec.from_json(metadata["env_spec"]).kwargs
         of = from_kwargs(kwargs["robot"], kwargs["shift"])
         return dataset_name(metadata["dataset_id"], of).sized(metadata["total_steps"])
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ShiftgymError(f"The metadata of a dataset are damaged: {error}") from None
+    except UNFIT as error:
+        raise ShiftgymError(f"The metadata of a dataset are damaged: {str(error)[:500]}") from None
 
 
 def widths(metadata: Mapping[str, Any]) -> tuple[int, int]:
@@ -210,7 +215,7 @@ def widths(metadata: Mapping[str, Any]) -> tuple[int, int]:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ShiftgymError(f"The metadata of a dataset are damaged: {error}") from None
     if not all(type(width) is int and 0 < width <= 10_000 for width in (observations, actions)):
-        raise ShiftgymError(f"The metadata of a dataset are damaged: spaces {shapes}.")
+        raise ShiftgymError(f"The metadata of a dataset are damaged: spaces {shown(shapes)}.")
     return observations, actions
 
 

@@ -42,7 +42,7 @@ def packaged_index() -> dict[str, dict[str, Any]]:
         return {}
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ShiftgymError(f"{path} is damaged ({error}): reinstall shiftgym.") from None
 
 

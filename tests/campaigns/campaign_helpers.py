@@ -178,14 +178,14 @@ class Tally:
         return 1 if self.wrong else 0
 
 
-def survey(case: Callable[[int], str], count: int, scratch: Path, limit: float = 30.0) -> Tally:
+def survey(case: Callable[[int], str], count: int, scratch: Path, limit: float = 300.0) -> Tally:
     """Try cases one after another in a child; go on in a fresh one after a crash or a hang.
 
     Args:
         case: does case k, and says in a word or two what came of it; its exceptions are faults.
         count: number of cases.
         scratch: a folder for notes and output.
-        limit: seconds that one case may take.
+        limit: seconds that one case may take; many, because a busy machine takes its time.
     """
     tally, first, log = Tally(), 0, scratch / "cases.txt"
     while first < count:
@@ -285,7 +285,7 @@ def bent_json(content: bytes, rng: np.random.Generator) -> bytes:
     """Change the values of a JSON text, or its bytes."""
     if rng.random() < 0.3:
         return bent_bytes(content, rng)
-    with _any_digits():
+    with any_digits():
         return json.dumps(bent_tree(json.loads(content), rng)).encode()
 
 
@@ -296,7 +296,7 @@ def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
         yield from _places(tree[key])
 
 
-class _any_digits:
+class any_digits:
     """Let integers of any length be written inside the block; readers keep Python's limit."""
 
     def __enter__(self) -> None:
