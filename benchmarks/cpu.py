@@ -29,6 +29,7 @@ import torch
 import tyro
 
 from agents import contestant, device_name, random_pair, turn
+from shiftgym.machine import usable_cpus
 from shiftgym_agents import native
 from shiftgym_agents.artifacts import provenance
 
@@ -69,7 +70,7 @@ def worker(options: Options) -> None:
     """Run a second for every line read, and answer with the rate."""
     assert options.worker is not None
     kind, name, path = options.worker
-    cores = options.threads or len(os.sched_getaffinity(0))
+    cores = options.threads or usable_cpus()
     torch.set_num_threads(cores)
     native.FLAGS = native.FLAGS.replace("-march=native", f"-march={kind}")
     if path == "products":
@@ -131,7 +132,7 @@ class Worker:
 @contextlib.contextmanager
 def company(kind: str) -> Iterator[None]:
     """Keep the cores busy: lowest (one process, nice 19) or busy (one per core)."""
-    count = 1 if kind == "lowest" else len(os.sched_getaffinity(0))
+    count = 1 if kind == "lowest" else usable_cpus()
     command = ["nice", "-n", "19", *BUSY] if kind == "lowest" else BUSY
     others = [subprocess.Popen(command) for _ in range(count)]
     time.sleep(0.2)
@@ -211,7 +212,7 @@ def main(options: Options) -> int:
         kept = json.loads(options.out.read_text())["rows"]
         rows = [row for row in kept if (row["kind"], row["method"]) not in measured] + rows
     found: dict[str, Any] = {"device": device_name(torch.device("cpu"))}
-    found |= {"cores": len(os.sched_getaffinity(0)), "runs": options.runs}
+    found |= {"cores": usable_cpus(), "runs": options.runs}
     found |= {"load_before": round(load, 1), "versions": provenance(), "rows": rows}
     if options.out:
         options.out.write_text(json.dumps(found, indent=1) + "\n")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.domains import Domain, domain
-from shiftgym.envs.task import Array
 from shiftgym.policies import Policy
 from shiftgym.statistics import bootstrap_interval, wilson_interval
 

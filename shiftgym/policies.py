@@ -25,8 +25,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from shiftgym import exact
+from shiftgym.arrays import Array
 from shiftgym.domains import ASSETS, Domain, domain
-from shiftgym.envs.task import Array
 from shiftgym.errors import ShiftgymError, nearest
 from shiftgym.plain_files import require_plain
 

@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.datasets.flat import Flat, ends
 from shiftgym.datasets.tiers import RANDOM
 from shiftgym.domains import Domain, domain, episode_steps
 from shiftgym.envs.state import pack_rng, unpack_rng
-from shiftgym.envs.task import Array
 from shiftgym.errors import ShiftgymError
 from shiftgym.policies import Policy, load_policy
 from shiftgym_tools.blas import one_blas_thread

@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from shiftgym.envs.task import Array
+from shiftgym.arrays import Array
 from shiftgym.errors import ShiftgymError
 from shiftgym_tools.multi_step import MultiStep
 

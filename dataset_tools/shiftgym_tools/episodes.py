@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.datasets.flat import Flat, episode_returns
 from shiftgym.domains import Domain, episode_steps
-from shiftgym.envs.task import Array
 from shiftgym_tools.scanning import Scan
 
 JOINS = "join two episodes"

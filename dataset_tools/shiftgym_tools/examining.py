@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.domains import Domain
 from shiftgym.envs.locomotion import Locomotion
-from shiftgym.envs.task import Array
 from shiftgym.envs.tasks import TASKS
 from shiftgym.errors import ShiftgymError
 from shiftgym.modelling import build_model

@@ -20,9 +20,9 @@ import tyro
 from tqdm import tqdm
 
 import shiftgym
+from shiftgym.arrays import Array
 from shiftgym.domains import Domain, catalogue, domain, level_token
 from shiftgym.engine import mujoco
-from shiftgym.envs.task import Array
 from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym_tools.fidelity_page import page, table
 from shiftgym_tools.hdf5_reading import check_regular, explained, names_in, numbers, open_hdf5

@@ -16,8 +16,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.domains import Domain
-from shiftgym.envs.task import Array
 from shiftgym.evaluation import evaluate, policy_act
 from shiftgym.policies import LOG_STD_RANGE, Policy
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.domains import Domain, catalogue, make_domain
 from shiftgym.engine import mujoco
 from shiftgym.envs.locomotion import Locomotion
-from shiftgym.envs.task import Array
 from shiftgym.envs.tasks import TASKS
 from shiftgym.modelling import build_model
 from shiftgym_tools.replay import FIELDS, Physics, Replay, Transitions, replay

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.domains import episode_steps
-from shiftgym.envs.task import Array
 from shiftgym_tools.episodes import JOINS, goes_on
 from shiftgym_tools.examining import Examination
 from shiftgym_tools.plausible import repeated_episodes

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.domains import Domain, catalogue
 from shiftgym.envs.adroit import PenTask
-from shiftgym.envs.task import Array
 from shiftgym.envs.tasks import TASKS
 from shiftgym.modelling import build_model
 from shiftgym_tools.layouts import Block

@@ -19,12 +19,12 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from shiftgym.arrays import Array
 from shiftgym.datasets.flat import Flat, concatenate
 from shiftgym.datasets.folders import refuse_existing
 from shiftgym.datasets.names import DatasetName
 from shiftgym.datasets.store import dataset_path, sha256, write_dataset
 from shiftgym.domains import Domain
-from shiftgym.envs.task import Array
 from shiftgym.errors import ShiftgymError
 from shiftgym_tools.episodes import REPLAYED
 from shiftgym_tools.examining import Examination, examine

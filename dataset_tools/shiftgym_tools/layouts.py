@@ -23,8 +23,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.datasets.flat import Flat
-from shiftgym.envs.task import Array
 from shiftgym.envs.tasks import TASKS
 from shiftgym_tools.hdf5_reading import explained
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from shiftgym.arrays import Array
 from shiftgym.datasets.flat import mean_return, spaces
 from shiftgym.domains import Domain, episode_steps
-from shiftgym.envs.task import Array
 from shiftgym.scores import default_reference, normalized_score
 from shiftgym_tools.episodes import UNKNOWN
 from shiftgym_tools.examining import Examination

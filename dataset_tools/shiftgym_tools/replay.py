@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 from mujoco.batch import Batch
 
+from shiftgym.arrays import Array
 from shiftgym.domains import Domain, domain
 from shiftgym.engine import mujoco
 from shiftgym.envs.locomotion import Locomotion
-from shiftgym.envs.task import Array, Sims
+from shiftgym.envs.task import Sims
 from shiftgym.envs.tasks import TASKS
 from shiftgym.errors import ShiftgymError
 from shiftgym.modelling import build_model

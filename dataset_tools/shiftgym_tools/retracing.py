@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.domains import Domain
-from shiftgym.envs.task import Array
 from shiftgym.envs.tasks import TASKS
 from shiftgym.errors import ShiftgymError
 from shiftgym_tools.fitting import Verdict, find_fit, judge, runs

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.domains import Domain
 from shiftgym.envs.locomotion import Locomotion
-from shiftgym.envs.task import Array
 from shiftgym.envs.tasks import TASKS
 from shiftgym.modelling import build_model
 from shiftgym_tools.layouts import Block, Source

@@ -18,6 +18,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from shiftgym.arrays import Array
 from shiftgym.datasets.load import find
 from shiftgym.datasets.load import locate as locate_set
 from shiftgym.datasets.metadata import name_of
@@ -26,7 +27,6 @@ from shiftgym.datasets.packaged import load_packaged, packaged_index
 from shiftgym.datasets.store import sha256
 from shiftgym.domains import Domain
 from shiftgym.engine import mujoco
-from shiftgym.envs.task import Array
 from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym_tools.examining import Examination, examine
 from shiftgym_tools.flaws import flaws

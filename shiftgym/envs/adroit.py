@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium.spaces import Box
 
+from shiftgym.arrays import Array
 from shiftgym.engine import mujoco
-from shiftgym.envs.task import Array, Sims, Task, never
+from shiftgym.envs.task import Sims, Task, never
 
 
 def _norm(vectors: Array) -> Array:

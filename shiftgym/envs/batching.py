@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.engine import mujoco
-from shiftgym.envs.task import Array
 
 
 def infos_of(details: dict[str, Array], mask: Array) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.engine import mujoco
-from shiftgym.envs.task import Array
 from shiftgym.errors import ShiftgymError
 
 # What a step depends on, warm start included: stepping from it repeats the original bit for bit.

@@ -14,12 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box
-from numpy.typing import NDArray
 
+from shiftgym.arrays import Array
 from shiftgym.engine import mujoco
 from shiftgym.errors import ActionError
-
-Array = NDArray[Any]
 
 
 class Sims:

@@ -14,13 +14,14 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from shiftgym.arrays import Array
 from shiftgym.domains import Domain, from_kwargs
 from shiftgym.engine import mujoco
 from shiftgym.envs import forks, sub
 from shiftgym.envs.batching import differing, infos_of
 from shiftgym.envs.start import SCENE, check_options, place, read_scene
 from shiftgym.envs.state import WORDS, check_state, pack_rng, unpack_rng
-from shiftgym.envs.task import Array, Sims, check_action
+from shiftgym.envs.task import Sims, check_action
 from shiftgym.envs.tasks import TASKS
 from shiftgym.envs.vector_options import autoreset_mode as autoreset
 from shiftgym.envs.vector_options import episode_limit, reset_mask

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from shiftgym.arrays import Array
 from shiftgym.domains import episode_steps
-from shiftgym.envs.task import Array
 from shiftgym.errors import ShiftgymError, nearest
 
 NO_LIMIT = -1  # gymnasium.make's word for an environment without TimeLimit

@@ -170,7 +170,7 @@ def test_no_address_is_invented_and_the_licence_is_that_of_our_own_data(root: Pa
     told = {"author_email": "lab@example.org"}
     foreign = build(
         dataset_name("hopper/medium-d4rl"), told, episodes=1, mean_return=None, megabytes=0.1,
-        sha256="0" * 64,
+        sha256="0" * 64, whole_episodes=0, content="0" * 64,
     )  # fmt: skip
     assert "license" not in foreign and foreign["author_email"] == ["lab@example.org"]
 
