@@ -35,11 +35,11 @@ from tqdm import tqdm
 
 import shiftgym
 from shiftgym.machine import usable_cpus
-from shiftgym_agents.artifacts import provenance
-from shiftgym_agents.evaluation import Evaluator
-from shiftgym_agents.methods import METHODS, method
-from shiftgym_agents.pairs import ArrayPair
-from shiftgym_agents.running import Running, pick_backend, pick_device
+from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.methods.table import METHODS, method
+from shiftgym_agents.training.artifacts import provenance
+from shiftgym_agents.training.evaluator import Evaluator
+from shiftgym_agents.training.running import Running, pick_backend, pick_device
 
 BARS = {"iql": 1.7, "other": 0.5}
 OBS, ACT = 11, 3

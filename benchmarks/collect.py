@@ -33,9 +33,9 @@ from shiftgym.datasets.flat import Flat, episode_bounds
 from shiftgym.datasets.store import dataset_path, read_dataset
 from shiftgym.machine import usable_cpus
 from shiftgym.policies import load_policy
-from shiftgym_tools.blas import one_blas_thread
-from shiftgym_tools.collect import RANDOM, STREAM_SEEDS
-from shiftgym_tools.jobs import Job, plan_job, wanted_name
+from shiftgym_tools.making.blas import one_blas_thread
+from shiftgym_tools.making.collect import RANDOM, STREAM_SEEDS
+from shiftgym_tools.making.jobs import Job, plan_job, wanted_name
 
 BARS = {"make / bare": 1.3, "memory_gb": 1.5}
 MEASURING = """

@@ -30,8 +30,8 @@ import tyro
 
 from agents import contestant, device_name, random_pair, turn
 from shiftgym.machine import usable_cpus
-from shiftgym_agents import native
-from shiftgym_agents.artifacts import provenance
+from shiftgym_agents.core import native
+from shiftgym_agents.training.artifacts import provenance
 
 BARS = {"products": 0.65, "lowest": 0.8, "busy": 0.45, "twin": 0.45}
 BUSY = [sys.executable, "-c", "while True: pass"]

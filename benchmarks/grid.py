@@ -47,13 +47,13 @@ from shiftgym.domains import episode_steps
 from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym.machine import usable_cpus
 from shiftgym.scores import MEASURED, default_reference, reference
-from shiftgym_agents.artifacts import hash_arrays, read_json, write_json, write_text
-from shiftgym_agents.methods import method
-from shiftgym_agents.metrics import read_metrics
-from shiftgym_agents.pairs import ArrayPair, target_only
-from shiftgym_agents.run_config import TrainOptions
-from shiftgym_agents.running import pick_device
-from shiftgym_agents.trainer import Trainer
+from shiftgym_agents.core.pairs import ArrayPair, target_only
+from shiftgym_agents.methods.table import method
+from shiftgym_agents.training.artifacts import hash_arrays, read_json, write_json, write_text
+from shiftgym_agents.training.metrics import read_metrics
+from shiftgym_agents.training.run_config import TrainOptions
+from shiftgym_agents.training.running import pick_device
+from shiftgym_agents.training.trainer import Trainer
 
 COLUMNS: tuple[str, ...] = (
     "method", "source", "target", "seed", "updates", "return_mean", "score", "reference"
@@ -169,7 +169,7 @@ def arrays(dataset: str) -> Any:
     """Load a dataset once; make it first where it is a source that is not here."""
     name = find(dataset)
     if name.short not in packaged_index() and not dataset_path(name).exists():
-        from shiftgym_tools.make import make
+        from shiftgym_tools.making.make import make
 
         make(dataset, wait=True)
     return load(name)

@@ -2,7 +2,8 @@
 
     python benchmarks/transport.py --out docs/data/transport_benchmarks.json
 
-On the CPU and on every kind of GPU that PyTorch finds, `shiftgym_agents.transport.solve` on rows of
+On the CPU and on every kind of GPU that PyTorch finds, `solve` of
+`shiftgym_agents.components.transport` on rows of
 a Hopper's length (25 numbers). On the CPU the processor's own time stands beside the wall clock's:
 divided by the number of threads, it is what a machine that does nothing else would need.
 """
@@ -25,7 +26,7 @@ import torch
 import tyro
 
 from shiftgym.machine import usable_cpus
-from shiftgym_agents.transport import Transport, solve
+from shiftgym_agents.components.transport import Transport, solve
 
 PACKAGES = ("shiftgym", "pot", "torch", "numpy")
 

@@ -32,7 +32,7 @@ from shiftgym.project import (
     TITLE,
     contact,
 )
-from shiftgym_tools.bands import DOMAINS, SHARES, TIMES
+from shiftgym_tools.checking.bands import DOMAINS, SHARES, TIMES
 
 HERE = Path(__file__).parent
 SHEET, RECORD, CITATION = (
@@ -133,7 +133,7 @@ Policies were trained with soft actor-critic (runners) or from published demonst
 stochastic actions of one packaged policy, two halves of two for `medium-expert`, in MuJoCo with the
 corrections told under [physics](physics.md). Every set names its policies with their SHA-256, the
 seed of each episode and the versions that made it; runners' steps happen again from what is stored
-(tests/shiftgym/test_packaged_datasets.py).
+(tests/shiftgym/datasets/test_packaged_datasets.py).
 
 ## Preprocessing
 

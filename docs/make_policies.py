@@ -24,12 +24,11 @@ from tqdm import tqdm
 
 from shiftgym.domains import catalogue, domain
 from shiftgym.policies import POLICIES, index, load_policy, top_policy
-from shiftgym_agents.artifacts import write_json
-from shiftgym_tools.bands import SHARES, points_off
-from shiftgym_tools.behaviour_config import BehaviourConfig
-from shiftgym_tools.finishing import NOISE
-from shiftgym_tools.grading import measure
-from shiftgym_tools.packaging import (
+from shiftgym_agents.training.artifacts import write_json
+from shiftgym_tools.behaviours.config import BehaviourConfig
+from shiftgym_tools.behaviours.finishing import NOISE
+from shiftgym_tools.behaviours.grading import measure
+from shiftgym_tools.behaviours.packaging import (
     HAND_BARS,
     SHARE_OF_PUBLISHED,
     SHIFTED_HAND_BAR,
@@ -37,6 +36,7 @@ from shiftgym_tools.packaging import (
     metric,
     published_maximum,
 )
+from shiftgym_tools.checking.bands import SHARES, points_off
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402

@@ -21,7 +21,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from shiftgym_agents.report import stratified_interval, summary
+from shiftgym_agents.reports.report import stratified_interval, summary
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from make_results import notice
 
-from shiftgym_agents.perturb import ATTACK, CLEAN, Level
-from shiftgym_agents.report import interval
-from shiftgym_agents.robustness_pictures import draw
-from shiftgym_agents.robustness_report import Curve
+from shiftgym_agents.evaluation.perturb import ATTACK, CLEAN, Level
+from shiftgym_agents.reports.report import interval
+from shiftgym_agents.reports.robustness import Curve
+from shiftgym_agents.reports.robustness_pictures import draw
 
 HERE = Path(__file__).parent
 DATA = HERE / "data" / "robustness"

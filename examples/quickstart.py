@@ -16,7 +16,7 @@ import tyro
 from shiftgym.cli import main
 from shiftgym.datasets.packaged import packaged_index
 from shiftgym.scores import MEASURED, default_reference, normalized_score
-from shiftgym_agents import report
+from shiftgym_agents.reports import report
 
 SOURCE, TARGET = "hopper/medium-100k", "hopper-kinematic/medium"
 GENTLE = f"--source {SOURCE} --temperature 1"  # so few updates make 3, the default, too greedy

@@ -16,24 +16,33 @@ from shiftgym.terminal import INSTALL, help_without_importing, survive_any_encod
 COMMANDS = {
     "envs": ("shiftgym.commands.envs:envs", "list the domains and what each one changes"),
     "render": ("shiftgym.commands.render:render", "make a picture or a video of a domain"),
-    "fidelity": ("shiftgym_tools.fidelity:fidelity", "replay published transition files"),
+    "fidelity": ("shiftgym_tools.checking.fidelity:fidelity", "replay published transition files"),
     "policies": ("shiftgym.commands.policies:policies", "list the packaged behaviour policies"),
     "policies measure": ("shiftgym.commands.policies:measure", "measure a policy anew"),
-    "policies train": ("shiftgym_tools.behaviours:train", "train behaviour policies with SAC"),
-    "policies train-hands": ("shiftgym_tools.hands:train", "train the hands' policies with PPO"),
-    "policies grade": ("shiftgym_tools.grading:grade", "choose and measure trained policies"),
+    "policies train": (
+        "shiftgym_tools.behaviours.trainer:train",
+        "train behaviour policies with SAC",
+    ),
+    "policies train-hands": (
+        "shiftgym_tools.behaviours.hands:train",
+        "train the hands' policies with PPO",
+    ),
+    "policies grade": (
+        "shiftgym_tools.behaviours.grading:grade",
+        "choose and measure trained policies",
+    ),
     "policies package": (
-        "shiftgym_tools.packaging:package",
+        "shiftgym_tools.behaviours.packaging:package",
         "put graded policies into the package",
     ),
     "data list": ("shiftgym.commands.data:list_sets", "list the datasets"),
     "data get": ("shiftgym.commands.data:get", "install datasets for Minari, or fetch them"),
     "data publish": ("shiftgym_tools.publish:publish", "send datasets to a Minari remote"),
     "scores measure": ("shiftgym_tools.reference_scores:measure", "measure reference returns"),
-    "data make": ("shiftgym_tools.make:make", "make a dataset from behaviour policies"),
-    "data package": ("shiftgym_tools.target_sets:package", "make the packaged target sets"),
+    "data make": ("shiftgym_tools.making.make:make", "make a dataset from behaviour policies"),
+    "data package": ("shiftgym_tools.making.target_sets:package", "make the packaged target sets"),
     "data canonical": (
-        "shiftgym_tools.canonical_sets:canonical",
+        "shiftgym_tools.making.canonical_sets:canonical",
         "fill the table of checksums of made sets",
     ),
     "data import": ("shiftgym_tools.importers:import_dataset", "import D4RL, OTDF, ODRL or Minari"),
@@ -44,7 +53,7 @@ COMMANDS = {
         "shiftgym_agents.commands.protocols:protocols",
         "published experiments, their numbers, and the commands that run them",
     ),
-    "data verify": ("shiftgym_tools.verify:verify", "check any dataset, row by row"),
+    "data verify": ("shiftgym_tools.checking.verify:verify", "check any dataset, row by row"),
 }
 EXTRAS = ("torch", "ot", "matplotlib", "tensorboard")  # what the extra [agents] brings
 OK, FAILED, BAD_USAGE = 0, 1, 2

@@ -26,15 +26,15 @@ from shiftgym.datasets.names import DatasetName
 from shiftgym.datasets.store import dataset_path, sha256, write_dataset
 from shiftgym.domains import Domain
 from shiftgym.errors import ShiftgymError
-from shiftgym_tools.episodes import REPLAYED
-from shiftgym_tools.examining import Examination, examine
-from shiftgym_tools.flaws import Allowed, flaws
-from shiftgym_tools.guessing import decide, import_name, origin_of, unclear
-from shiftgym_tools.hand_checks import mended_door_rewards
-from shiftgym_tools.layouts import Block, Source
-from shiftgym_tools.opening import open_source
-from shiftgym_tools.remarks import lines, notes, returned, summary
-from shiftgym_tools.retracing import Progress
+from shiftgym_tools.checking.episodes import REPLAYED
+from shiftgym_tools.checking.examining import Examination, examine
+from shiftgym_tools.checking.flaws import Allowed, flaws
+from shiftgym_tools.checking.guessing import decide, import_name, origin_of, unclear
+from shiftgym_tools.checking.hand_checks import mended_door_rewards
+from shiftgym_tools.checking.remarks import lines, notes, returned, summary
+from shiftgym_tools.checking.retracing import Progress
+from shiftgym_tools.reading.layouts import Block, Source
+from shiftgym_tools.reading.opening import open_source
 
 IMPORTED = (  # what metadata keep of a report's figures
     "layout", "rows", "kept", "filled", "dropped", "ends", "time_limit", "replay",
@@ -46,7 +46,7 @@ class ImportReport:
     """Tell what was imported.
 
     Attributes:
-        facts: figures, as :func:`shiftgym_tools.remarks.summary` gives them.
+        facts: figures, as :func:`shiftgym_tools.checking.remarks.summary` gives them.
         notes: what is worth knowing, in words; what is wrong in the file comes first.
         returns: undiscounted, of the whole episodes, float64.
         mended: whether flipped rewards were turned into the original ones.
@@ -75,7 +75,7 @@ def read_foreign(
         all_rows: replay every row of a large set.
         mend_rewards: turn gymnasium-robotics' flipped Door rewards into the original ones.
         mend_terminals: flag terminal states as the domain does, time-outs as time-outs.
-        allow: kinds of damage to read all the same; see :mod:`shiftgym_tools.flaws`.
+        allow: kinds of damage to read all the same; see :mod:`shiftgym_tools.checking.flaws`.
 
     Returns:
         The kept rows, as :mod:`shiftgym.datasets.flat` says, and what was found.

@@ -12,12 +12,12 @@ import torch
 
 import shiftgym
 from shiftgym.scores import reference
-from shiftgym_agents.agent import Agent, Config
-from shiftgym_agents.methods import METHODS, method
-from shiftgym_agents.pairs import ArrayPair
-from shiftgym_agents.run_config import TrainOptions
-from shiftgym_agents.running import Running
-from shiftgym_agents.trainer import Trainer
+from shiftgym_agents.core.agent import Agent, Config
+from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.methods.table import METHODS, method
+from shiftgym_agents.training.run_config import TrainOptions
+from shiftgym_agents.training.running import Running
+from shiftgym_agents.training.trainer import Trainer
 
 NAMES = tuple(METHODS)
 QUICK: dict[str, Any] = dict(device="cpu", evaluate_every=40, episodes=2, progress=False, threads=1)

@@ -175,9 +175,13 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    for module in ("shiftgym.commands.data", "shiftgym_tools.importers", "shiftgym_tools.make"):
+    for module in (
+        "shiftgym.commands.data",
+        "shiftgym_tools.importers",
+        "shiftgym_tools.making.make",
+    ):
         import_module(module)  # once, before the children are forked
-    from shiftgym_tools import collect
+    from shiftgym_tools.making import collect
 
     collect.BLOCK_ROWS = 700  # several blocks of a small set
     with tempfile.TemporaryDirectory() as folder:

@@ -22,9 +22,9 @@ from toy_runs import BEHAVIOURS, make_pair, training
 
 from shiftgym.cli import main as shiftgym
 from shiftgym.errors import ShiftgymError
-from shiftgym_agents import restore
-from shiftgym_agents.restore import restore_agent
-from shiftgym_agents.robustness import read_subject
+from shiftgym_agents.evaluation.robustness import read_subject
+from shiftgym_agents.training import restore
+from shiftgym_agents.training.restore import restore_agent
 
 Files = dict[str, bytes]
 CELLS = ("", "nan", "inf", "x", "-1", "1e400", '"', "9" * 5000, "\x00", "99", "1.5", "0")

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "agents"))
 from agent_helpers import make_pair  # noqa: E402
 from campaign_helpers import Work  # noqa: E402
 
-from shiftgym_agents.artifacts import read_checkpoint  # noqa: E402
 from shiftgym_agents.commands import train as command  # noqa: E402
+from shiftgym_agents.training.artifacts import read_checkpoint  # noqa: E402
 
 SETS = "--source hopper/medium --target hopper-kinematic/medium --device cpu --threads 1".split()
 TINY = "--steps 120 --width 8 --batch 8 --evaluate-every 40 --episodes 1 --seeds 2".split()

@@ -7,8 +7,8 @@ from import_helpers import recorded, without, write_flat, write_minari
 from shiftgym.cli import main
 from shiftgym.datasets import episode_bounds
 from shiftgym.errors import ShiftgymError
+from shiftgym_tools.checking.verify import check
 from shiftgym_tools.importers import read_foreign
-from shiftgym_tools.verify import check
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def test_falls_without_a_flag_are_flagged_when_told(tmp_path, hopper):
 
 
 def test_right_flags_of_a_large_set_are_all_replayed(tmp_path, hopper, monkeypatch):
-    from shiftgym_tools import retracing
+    from shiftgym_tools.checking import retracing
 
     for name, value in {"WHOLE": 100, "SAMPLE": 128, "RUN": 16}.items():
         monkeypatch.setattr(retracing, name, value)

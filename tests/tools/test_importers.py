@@ -16,10 +16,11 @@ from shiftgym.datasets.load import load
 from shiftgym.datasets.metadata import read_metadata
 from shiftgym.datasets.store import dataset_path
 from shiftgym.errors import DomainError, ShiftgymError
-from shiftgym_tools import layouts, retracing
-from shiftgym_tools.guessing import guess
+from shiftgym_tools.checking import retracing
+from shiftgym_tools.checking.guessing import guess
+from shiftgym_tools.checking.verify import check
 from shiftgym_tools.importers import import_dataset, read_foreign
-from shiftgym_tools.verify import check
+from shiftgym_tools.reading import layouts
 
 OTHERS = {"kinematic": "morph", "morph": "kinematic"}
 LOCOMOTION = ["hopper", "walker2d", "halfcheetah", "ant"]

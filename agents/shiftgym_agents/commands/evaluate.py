@@ -15,9 +15,9 @@ from shiftgym.scores import default_reference, reference
 from shiftgym.statistics import bootstrap_interval
 from shiftgym_agents.commands.members import finish, gather
 from shiftgym_agents.commands.robustness import PerturbOptions, evaluate_perturbed
-from shiftgym_agents.evaluation import Evaluator
-from shiftgym_agents.records import reference_of
-from shiftgym_agents.robustness import Subject, read_subject
+from shiftgym_agents.evaluation.robustness import Subject, read_subject
+from shiftgym_agents.training.evaluator import Evaluator
+from shiftgym_agents.training.records import reference_of
 
 UNPERTURBED = PerturbOptions()
 

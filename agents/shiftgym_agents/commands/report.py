@@ -9,9 +9,9 @@ from typing import Annotated
 import tyro
 
 from shiftgym.errors import ShiftgymError
-from shiftgym_agents import comparison, protocols
-from shiftgym_agents import report as reports
 from shiftgym_agents.commands.members import finish, gather
+from shiftgym_agents.reports import comparison, protocols
+from shiftgym_agents.reports import report as reports
 
 
 def report(

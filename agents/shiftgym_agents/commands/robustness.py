@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym.ranges import Amount, Size, check_ranges
-from shiftgym_agents.artifacts import write_json
-from shiftgym_agents.attack import CANDIDATES, MinQAttack
 from shiftgym_agents.commands.members import finish, gather
-from shiftgym_agents.perturb import ATTACK, SCALES, Level, suite_levels
-from shiftgym_agents.restore import restore_agent
-from shiftgym_agents.robustness import Measured, Subject, measure, read_subject
-from shiftgym_agents.robustness_pictures import draw
-from shiftgym_agents.robustness_report import as_json, curves, notes, overall, table
-from shiftgym_agents.running import pick_device
+from shiftgym_agents.evaluation.attack import CANDIDATES, MinQAttack
+from shiftgym_agents.evaluation.perturb import ATTACK, SCALES, Level, suite_levels
+from shiftgym_agents.evaluation.robustness import Measured, Subject, measure, read_subject
+from shiftgym_agents.reports.robustness import as_json, curves, notes, overall, table
+from shiftgym_agents.reports.robustness_pictures import draw
+from shiftgym_agents.training.artifacts import write_json
+from shiftgym_agents.training.restore import restore_agent
+from shiftgym_agents.training.running import pick_device
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from shiftgym.errors import DomainError, ShiftgymError, StoppedError
 from shiftgym.ranges import Seed, Size, check_ranges
 from shiftgym.scores import MEASURED, default_reference
 from shiftgym.scores import reference as find_reference
-from shiftgym_agents.agent import Agent, Config
-from shiftgym_agents.methods import METHODS, method, settings
-from shiftgym_agents.pairs import TrainingPair, target_only
-from shiftgym_agents.run_config import TrainOptions
-from shiftgym_agents.trainer import Trainer
+from shiftgym_agents.core.agent import Agent, Config
+from shiftgym_agents.core.pairs import TrainingPair, target_only
+from shiftgym_agents.methods.table import METHODS, method, settings
+from shiftgym_agents.training.run_config import TrainOptions
+from shiftgym_agents.training.trainer import Trainer
 
 Flat = tyro.conf.arg(name="")
 
