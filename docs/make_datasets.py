@@ -24,7 +24,8 @@ from shiftgym.datasets.flat import Flat, episode_returns
 from shiftgym.datasets.names import HANDS, DatasetName
 from shiftgym.datasets.packaged import load_packaged, packaged_index
 from shiftgym.datasets.tiers import policy_of
-from shiftgym.domains import domain, episode_steps, robots
+from shiftgym.domains import episode_steps, robots
+from shiftgym.making import domain
 from shiftgym.policies import top_policy
 from shiftgym.scores import MEASURED, default_reference, reference
 

@@ -24,7 +24,8 @@ from shiftgym.datasets.flat import Flat, concatenate
 from shiftgym.datasets.names import TARGET_SIZE
 from shiftgym.datasets.packaged import load_packaged, packaged_index
 from shiftgym.datasets.tiers import available
-from shiftgym.domains import domain, robots
+from shiftgym.domains import robots
+from shiftgym.making import domain
 from shiftgym.policies import index
 from shiftgym_tools.checking.bands import judge, misses
 from shiftgym_tools.checking.published_sets import measure_folder, read_table, write_table

@@ -22,7 +22,8 @@ import matplotlib
 from measure_tables import theirs
 from tqdm import tqdm
 
-from shiftgym.domains import catalogue, domain
+from shiftgym.domains import catalogue
+from shiftgym.making import domain
 from shiftgym.policies import POLICIES, index, load_policy, top_policy
 from shiftgym_agents.training.artifacts import write_json
 from shiftgym_tools.behaviours.config import BehaviourConfig

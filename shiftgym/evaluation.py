@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from shiftgym.arrays import Array
-from shiftgym.domains import Domain, domain
+from shiftgym.domains import Domain
+from shiftgym.making import domain
 from shiftgym.policies import Policy
 from shiftgym.statistics import bootstrap_interval, wilson_interval
 

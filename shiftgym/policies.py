@@ -26,8 +26,9 @@ from safetensors import SafetensorError, safe_open
 
 from shiftgym import exact
 from shiftgym.arrays import Array
-from shiftgym.domains import ASSETS, Domain, domain
+from shiftgym.domains import ASSETS, Domain
 from shiftgym.errors import ShiftgymError, nearest
+from shiftgym.making import domain
 from shiftgym.plain_files import require_plain
 
 POLICIES = ASSETS / "policies"

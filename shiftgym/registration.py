@@ -7,8 +7,9 @@ from typing import Any
 
 import gymnasium as gym
 
-from shiftgym.domains import Domain, catalogue, domain, episode_steps
+from shiftgym.domains import Domain, catalogue, episode_steps
 from shiftgym.errors import DomainError
+from shiftgym.making import domain
 
 
 def register_all() -> None:
@@ -42,20 +43,14 @@ def make_vec(
         >>> observations, infos = envs.reset(seed=0)
     """
     if isinstance(domains, str | Domain):
-        found = [domain(domains)]
-        shift = found[0].kwargs()["shift"]
-        num_envs = 1 if num_envs is None else num_envs
-    else:
-        found = [domain(entry) for entry in domains]
-        if not found:
-            raise DomainError("Give at least one domain.")
-        if num_envs not in (None, len(found)):
-            raise DomainError(f"num_envs={num_envs}, but {len(found)} domains are listed.")
-        shift = [entry.kwargs()["shift"] for entry in found]
-        num_envs = len(found)
+        return domain(domains).make_vec(1 if num_envs is None else num_envs, **kwargs)
+    found = [domain(entry) for entry in domains]
+    if not found:
+        raise DomainError("Give at least one domain.")
+    if num_envs not in (None, len(found)):
+        raise DomainError(f"num_envs={num_envs}, but {len(found)} domains are listed.")
     if len({entry.robot for entry in found}) > 1:
         robots = sorted({entry.robot for entry in found})
         raise DomainError(f"One vector environment holds one robot, got {', '.join(robots)}.")
-    source = domain(found[0].robot)
-    options: dict[str, Any] = {"shift": shift} | kwargs
-    return gym.make_vec(source.env_id, num_envs=num_envs, **options)
+    shifts = [entry.kwargs()["shift"] for entry in found]
+    return found[0].make_vec(len(found), **({"shift": shifts} | kwargs))

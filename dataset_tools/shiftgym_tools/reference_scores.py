@@ -21,9 +21,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from shiftgym.domains import Domain, catalogue, domain
+from shiftgym.domains import Domain, catalogue
 from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym.evaluation import evaluate, random_act
+from shiftgym.making import domain
 from shiftgym.policies import POLICIES, index
 from shiftgym.scores import MEASURED, SCORES
 from shiftgym_tools.behaviours.grading import MEASUREMENT_EPISODES, MEASUREMENT_SEED

@@ -9,8 +9,9 @@ from typing import Annotated
 import tyro
 
 from shiftgym.describe import as_json, describe
-from shiftgym.domains import Domain, catalogue, load_domains, robots
+from shiftgym.domains import Domain, catalogue, robots
 from shiftgym.errors import DomainError, nearest
+from shiftgym.making import load_domains
 
 
 def envs(

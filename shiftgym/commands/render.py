@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from shiftgym.domains import domain
 from shiftgym.errors import ShiftgymError
+from shiftgym.making import domain
 from shiftgym.opengl import prefer_headless
 
 

@@ -15,9 +15,10 @@ from gymnasium.spaces import Box
 from shiftgym.datasets.flat import spaces
 from shiftgym.datasets.names import MAX_SIZE, DatasetName, dataset_name
 from shiftgym.datasets.places import settled
-from shiftgym.domains import Domain, from_kwargs
+from shiftgym.domains import Domain
 from shiftgym.edits import dump_edits, is_finite
 from shiftgym.errors import ShiftgymError, shown
+from shiftgym.making import from_kwargs
 from shiftgym.plain_files import read_plain
 from shiftgym.project import AUTHORS, DATA_LICENCE, contact, permalink
 from shiftgym.scores import default_reference, reference

@@ -20,8 +20,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from shiftgym.domains import Domain, domain
+from shiftgym.domains import Domain
 from shiftgym.errors import DomainError, nearest
+from shiftgym.making import domain
 
 QUALITIES = (
     "random", "medium", "medium-replay", "medium-expert", "expert",

@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from shiftgym.arrays import Array
-from shiftgym.domains import Domain, from_kwargs
+from shiftgym.domains import Domain
 from shiftgym.engine import mujoco
 from shiftgym.envs import forks, sub
 from shiftgym.envs.batching import differing, infos_of
@@ -26,6 +26,7 @@ from shiftgym.envs.tasks import TASKS
 from shiftgym.envs.vector_options import autoreset_mode as autoreset
 from shiftgym.envs.vector_options import episode_limit, reset_mask
 from shiftgym.errors import DomainError, ShiftgymError
+from shiftgym.making import from_kwargs
 from shiftgym.modelling import build_model
 from shiftgym.rendering import Picture, check_camera, check_rendering
 

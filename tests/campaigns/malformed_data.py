@@ -145,7 +145,7 @@ class Readers:
         return "read"
 
     def toml(self, rng: Rng) -> str:
-        from shiftgym.domains import load_domains
+        from shiftgym.making import load_domains
 
         text = TOML.decode()
         for _ in range(int(rng.integers(1, 3))):
@@ -159,7 +159,7 @@ class Readers:
     def place(self, rng: Rng) -> str:
         """Put a pipe or a device in a file's place; it must be refused at once."""
         from shiftgym.datasets.load import load
-        from shiftgym.domains import load_domains
+        from shiftgym.making import load_domains
         from shiftgym.policies import read_policy
 
         path = [self.files[0], self.files[1], self.other][rng.integers(3)]

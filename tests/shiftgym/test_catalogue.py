@@ -14,7 +14,7 @@ from minari.dataset.minari_dataset import parse_dataset_id
 from shiftgym_helpers import CATALOGUE, LOCOMOTION, ROBOTS, SLUGS, differing, domains_of
 
 import shiftgym
-from shiftgym.domains import from_kwargs
+from shiftgym.making import from_kwargs
 from shiftgym.modelling import build_model
 
 SLIPPERY = {"geom.foot_geom.friction": {"scale": 0.3, "index": [0]}}

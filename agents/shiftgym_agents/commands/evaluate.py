@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from shiftgym.domains import Domain, domain
+from shiftgym.domains import Domain
 from shiftgym.errors import DomainError, ShiftgymError
+from shiftgym.making import domain
 from shiftgym.ranges import Seed, Size, ranged
 from shiftgym.scores import default_reference, reference
 from shiftgym.statistics import bootstrap_interval

@@ -6,8 +6,9 @@ from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from shiftgym.domains import Domain, domain
+from shiftgym.domains import Domain
 from shiftgym.errors import DomainError, nearest
+from shiftgym.making import domain
 
 if TYPE_CHECKING:  # what lists methods needs no torch
     from shiftgym_agents.core.agent import Agent, Config

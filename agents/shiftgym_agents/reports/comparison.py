@@ -24,8 +24,8 @@ import numpy as np
 
 from shiftgym.datasets.load import find
 from shiftgym.datasets.names import DatasetName
-from shiftgym.domains import from_kwargs
 from shiftgym.errors import ShiftgymError
+from shiftgym.making import from_kwargs
 from shiftgym.scores import reference
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.reports.protocols import Cell, Protocol, Row, direction_of

@@ -30,9 +30,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from shiftgym.domains import domain
 from shiftgym.errors import ShiftgymError
 from shiftgym.evaluation import HELD, evaluate, policy_act, random_act
+from shiftgym.making import domain
 from shiftgym.policies import POLICIES, Policy, index, read_policy
 from shiftgym.scores import reference
 from shiftgym_agents.training.artifacts import write_arrays, write_json

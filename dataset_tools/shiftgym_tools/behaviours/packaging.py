@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from shiftgym.domains import domain
 from shiftgym.errors import ShiftgymError
 from shiftgym.evaluation import HELD
+from shiftgym.making import domain
 from shiftgym.policies import POLICIES, read_policy
 from shiftgym.scores import own_reference, reference
 from shiftgym_agents.training.artifacts import write_arrays, write_json

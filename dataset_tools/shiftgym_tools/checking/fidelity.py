@@ -10,7 +10,7 @@ import difflib
 import json as json_format
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,10 +20,11 @@ import tyro
 from tqdm import tqdm
 
 import shiftgym
-from shiftgym.arrays import Array
-from shiftgym.domains import Domain, catalogue, domain, level_token
+from shiftgym.domains import Domain, catalogue, level_token
 from shiftgym.engine import mujoco
 from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.making import domain
+from shiftgym_tools.checking.fidelity_measures import FileReport, Spread
 from shiftgym_tools.checking.fidelity_page import page, table
 from shiftgym_tools.checking.replay import FIELDS, Replay, Transitions, replay
 from shiftgym_tools.reading.hdf5_reading import (
@@ -35,61 +36,6 @@ from shiftgym_tools.reading.hdf5_reading import (
 )
 
 QUALITIES = ("random", "medium", "medium_replay", "medium_expert", "expert")
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Summarise errors; None where there is nothing to summarise."""
-
-    median: float | None
-    p90: float | None
-    p99: float | None
-    max: float | None
-
-    @classmethod
-    def of(cls, values: Array) -> Spread:
-        """Summarise an array (n,)."""
-        if not len(values):
-            return cls(None, None, None, None)
-        return cls(*(float(value) for value in np.percentile(values, [50, 90, 99, 100])))
-
-
-@dataclass(frozen=True)
-class FileReport:
-    """Report one file.
-
-    Attributes:
-        file: its name.
-        domain: slug of the domain it was replayed in.
-        rows: transitions in the file.
-        left_out: rows that cannot be replayed: a clipped velocity that no row before tells.
-        joins: rows whose next state is the start of another episode, wrong in the file; left out
-            of every figure below.
-        joins_bootstrapped: those of them with terminal = 0, which a learner bootstraps through.
-        error: one-step error in the domain.
-        source_error: one-step error in the unshifted robot, from the same states.
-        ratio: median of ``source_error`` over median of ``error``.
-        reward: difference of the reward, in the domain.
-        terminals_wrong: rows whose terminal differs from the replay's, in the domain.
-        installed_error: as ``error``, without the correction to MuJoCo 2.1.0's physics.
-        installed_source_error: as ``source_error``, likewise.
-        installed_ratio: as ``ratio``, likewise.
-    """
-
-    file: str
-    domain: str
-    rows: int
-    left_out: int
-    joins: list[int]
-    joins_bootstrapped: list[int]
-    error: Spread
-    source_error: Spread
-    ratio: float
-    reward: Spread
-    terminals_wrong: int
-    installed_error: Spread
-    installed_source_error: Spread
-    installed_ratio: float
 
 
 def fidelity(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from shiftgym_tools.checking.fidelity import FileReport, Spread
+from shiftgym_tools.checking.fidelity_measures import FileReport, Spread
 
 INTRODUCTION = """\
 # Fidelity: published transitions, replayed

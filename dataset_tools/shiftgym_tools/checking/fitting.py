@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from shiftgym.arrays import Array
-from shiftgym.domains import Domain, catalogue, make_domain
+from shiftgym.domains import Domain, catalogue
 from shiftgym.engine import mujoco
 from shiftgym.envs.locomotion import Locomotion
 from shiftgym.envs.tasks import TASKS
+from shiftgym.making import make_domain
 from shiftgym.modelling import build_model
 from shiftgym_tools.checking.replay import FIELDS, Physics, Replay, Transitions, replay
 

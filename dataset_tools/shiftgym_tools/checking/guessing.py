@@ -24,8 +24,9 @@ from shiftgym.datasets.names import (
     qualities,
     usual_size,
 )
-from shiftgym.domains import Domain, domain, level_token, robots
+from shiftgym.domains import Domain, level_token, robots
 from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.making import domain
 from shiftgym_tools.checking.fitting import other_bodies
 from shiftgym_tools.reading.layouts import Layout
 

@@ -22,7 +22,8 @@ import numpy as np
 
 from shiftgym.arrays import Array
 from shiftgym.datasets.flat import episode_bounds
-from shiftgym.domains import Domain, domain, episode_steps
+from shiftgym.domains import Domain, episode_steps
+from shiftgym.making import domain
 
 FORWARD = {"hopper": 5, "walker2d": 8, "halfcheetah": 8, "ant": 13}  # where x' is observed
 BOUND = 0.99

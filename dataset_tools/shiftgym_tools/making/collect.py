@@ -30,9 +30,10 @@ import numpy as np
 from shiftgym.arrays import Array
 from shiftgym.datasets.flat import Flat, ends
 from shiftgym.datasets.tiers import RANDOM
-from shiftgym.domains import Domain, domain, episode_steps
+from shiftgym.domains import Domain, episode_steps
 from shiftgym.envs.state import pack_rng, unpack_rng
 from shiftgym.errors import ShiftgymError
+from shiftgym.making import domain
 from shiftgym.policies import Policy, load_policy
 from shiftgym_tools.making.blas import one_blas_thread
 from shiftgym_tools.making.blocks import (

@@ -14,8 +14,9 @@ from robustness_helpers import make_subject
 
 import shiftgym
 from shiftgym.cli import main
-from shiftgym.domains import Domain, make_domain
+from shiftgym.domains import Domain
 from shiftgym.errors import DomainError
+from shiftgym.making import from_kwargs, make_domain
 from shiftgym.modelling import build_model
 from shiftgym_agents.evaluation import rollouts
 from shiftgym_agents.evaluation.perturb import FAMILIES, SUITES, Level, families, suite_levels
@@ -127,7 +128,7 @@ def test_edits_come_on_top_of_a_shifted_domain() -> None:
     assert joint_range(hard, "thigh_joint")[0] == joint_range(own, "thigh_joint")[0]
     light = shiftgym.domain("ant-gravity-x0p5")
     assert build_model(suite_levels("gravity", "ant")[1].domain(light)).opt.gravity[2] == -9.81 / 4
-    rebuilt = shiftgym.domains.from_kwargs(**hard.kwargs())
+    rebuilt = from_kwargs(**hard.kwargs())
     assert joint_range(rebuilt, "foot_joint").tolist() == joint_range(hard, "foot_joint").tolist()
 
 

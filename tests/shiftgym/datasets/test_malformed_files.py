@@ -17,8 +17,8 @@ from safetensors.numpy import load_file, save_file
 import shiftgym
 from shiftgym.datasets import listing
 from shiftgym.datasets.store import write_dataset
-from shiftgym.domains import load_domains
 from shiftgym.errors import DomainError, ShiftgymError
+from shiftgym.making import load_domains
 from shiftgym.patterns import compiled, matches
 from shiftgym.policies import POLICIES, index, read_policy
 
