@@ -34,7 +34,7 @@ from plain_iql import PlainIQL
 from tqdm import tqdm
 
 import shiftgym
-from shiftgym.machine import usable_cpus
+from shiftgym.basics.machine import usable_cpus
 from shiftgym_agents.core.pairs import ArrayPair
 from shiftgym_agents.methods.table import METHODS, method
 from shiftgym_agents.training.artifacts import provenance

@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 import tyro
 
+from shiftgym.basics.machine import usable_cpus
 from shiftgym.datasets.flat import Flat, episode_bounds
 from shiftgym.datasets.store import dataset_path, read_dataset
-from shiftgym.machine import usable_cpus
 from shiftgym.policies import load_policy
 from shiftgym_tools.making.blas import one_blas_thread
 from shiftgym_tools.making.collect import RANDOM, STREAM_SEEDS

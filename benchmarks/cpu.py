@@ -29,7 +29,7 @@ import torch
 import tyro
 
 from agents import contestant, device_name, random_pair, turn
-from shiftgym.machine import usable_cpus
+from shiftgym.basics.machine import usable_cpus
 from shiftgym_agents.core import native
 from shiftgym_agents.training.artifacts import provenance
 

@@ -19,8 +19,8 @@ import numpy as np
 from mujoco.batch import Batch
 
 import shiftgym
+from shiftgym.basics.machine import usable_cpus
 from shiftgym.envs.tasks import TASKS
-from shiftgym.machine import usable_cpus
 from shiftgym.modelling import build_model
 
 LOCOMOTION = ("hopper", "walker2d", "halfcheetah", "ant")

@@ -33,8 +33,8 @@ import torch
 import tyro
 
 from agents import contestant, device_name, evaluation_rate, random_pair, turn
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import episode_steps
-from shiftgym.errors import ShiftgymError
 from shiftgym_agents.core.pairs import ArrayPair
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.artifacts import provenance

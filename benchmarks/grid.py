@@ -38,14 +38,14 @@ import tyro
 from grids import GRIDS, SHORT, Grid
 
 from agents import device_name
+from shiftgym.basics.errors import DomainError, ShiftgymError, nearest
+from shiftgym.basics.machine import usable_cpus
 from shiftgym.datasets.flat import episode_returns
 from shiftgym.datasets.load import find, load
 from shiftgym.datasets.locks import locked
 from shiftgym.datasets.packaged import packaged_index
 from shiftgym.datasets.store import dataset_path
 from shiftgym.domains import episode_steps
-from shiftgym.errors import DomainError, ShiftgymError, nearest
-from shiftgym.machine import usable_cpus
 from shiftgym.scores import MEASURED, default_reference, reference
 from shiftgym_agents.core.pairs import ArrayPair, target_only
 from shiftgym_agents.methods.table import method

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import tyro
 
-from shiftgym.machine import usable_cpus
+from shiftgym.basics.machine import usable_cpus
 from shiftgym_agents.components.transport import Transport, solve
 
 PACKAGES = ("shiftgym", "pot", "torch", "numpy")

@@ -5,7 +5,7 @@ docs/croissant.json    the packaged sets as a Croissant record (mlcommons.org/cr
 CITATION.cff           how to cite
 
 Figures come from the package and from `python docs/make_measures.py`, which runs first; licence,
-address and date from shiftgym/project.py.
+address and date from shiftgym/basics/project.py.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ from typing import Any
 from measure_tables import experts_below, missed, ours, tiers
 
 from shiftgym import __version__
-from shiftgym.datasets.names import dataset_name
-from shiftgym.datasets.packaged import INDEX, PACKAGED, packaged_index
-from shiftgym.policies import index
-from shiftgym.project import (
+from shiftgym.basics.project import (
     AUTHORS,
     CODE_LICENCE,
     DATA_LICENCE,
@@ -32,7 +29,10 @@ from shiftgym.project import (
     TITLE,
     contact,
 )
-from shiftgym_tools.checking.bands import DOMAINS, SHARES, TIMES
+from shiftgym.datasets.names import dataset_name
+from shiftgym.datasets.packaged import INDEX, PACKAGED, packaged_index
+from shiftgym.policies import index
+from shiftgym_tools.comparing.bands import DOMAINS, SHARES, TIMES
 
 HERE = Path(__file__).parent
 SHEET, RECORD, CITATION = (

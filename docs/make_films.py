@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import shiftgym
+from shiftgym.drawing.opengl import prefer_headless
+from shiftgym.drawing.pictures import Film
 from shiftgym.envs.tasks import TASKS
-from shiftgym.opengl import prefer_headless
-from shiftgym.pictures import Film
 from shiftgym.policies import POLICIES, top_policy
 
 HERE = Path(__file__).parent

@@ -4,7 +4,7 @@ data/set_measures.json    of every packaged set, and of a sample of every unshif
                           return, length, speed, change, noise; only what changed is measured anew
 data/published_sets.csv   of the published sets; measured anew from the files in the folder that
                           SHIFTGYM_PUBLISHED names, kept as it is without one
-data/missed_bars.json     the bars of shiftgym_tools.checking.bands that our sets miss today
+data/missed_bars.json     the bars of shiftgym_tools.comparing.bands that our sets miss today
 
 Then docs/make_datasets.py, make_datasheet.py and make_policies.py show them.
 """
@@ -27,9 +27,9 @@ from shiftgym.datasets.tiers import available
 from shiftgym.domains import robots
 from shiftgym.making import domain
 from shiftgym.policies import index
-from shiftgym_tools.checking.bands import judge, misses
-from shiftgym_tools.checking.published_sets import measure_folder, read_table, write_table
-from shiftgym_tools.checking.style import measure_style
+from shiftgym_tools.comparing.bands import judge, misses
+from shiftgym_tools.comparing.published_sets import measure_folder, read_table, write_table
+from shiftgym_tools.comparing.style import measure_style
 from shiftgym_tools.making.collect import collect, name_seed
 
 DATA = Path(__file__).parent / "data"

@@ -37,7 +37,7 @@ from shiftgym_tools.behaviours.packaging import (
     metric,
     published_maximum,
 )
-from shiftgym_tools.checking.bands import SHARES, points_off
+from shiftgym_tools.comparing.bands import SHARES, points_off
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402

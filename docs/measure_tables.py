@@ -9,8 +9,8 @@ from typing import Any
 
 from make_measures import MEASURES, MISSED, PUBLISHED
 
-from shiftgym_tools.checking.bands import POINTS, SHARES, TIMES, points_off, published_maximum
-from shiftgym_tools.checking.published_sets import Published, read_table
+from shiftgym_tools.comparing.bands import POINTS, SHARES, TIMES, points_off, published_maximum
+from shiftgym_tools.comparing.published_sets import Published, read_table
 
 COLUMNS = (  # measure, its head, how it is written
     ("mean_return", "return", ",.0f"),

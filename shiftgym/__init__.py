@@ -3,11 +3,11 @@
 Importing registers every id: ``gymnasium.make("ShiftHopper-kinematic-v0")``.
 """
 
+from shiftgym.basics.errors import ActionError, DomainError, EngineError, RenderError, ShiftgymError
 from shiftgym.datasets.load import load
 from shiftgym.datasets.names import DatasetName, dataset_name
 from shiftgym.datasets.pair import Pair
 from shiftgym.domains import Domain, catalogue, robots
-from shiftgym.errors import ActionError, DomainError, EngineError, RenderError, ShiftgymError
 from shiftgym.making import domain, load_domains, make_domain
 from shiftgym.registration import make_vec, register_all
 

@@ -9,14 +9,14 @@ from importlib import import_module
 
 import tyro
 
-from shiftgym.errors import ShiftgymError, nearest
-from shiftgym.terminal import INSTALL, help_without_importing, survive_any_encoding
+from shiftgym.basics.errors import ShiftgymError, nearest
+from shiftgym.basics.terminal import INSTALL, help_without_importing, survive_any_encoding
 
 # name -> (function that tyro turns into a command line, what it does)
 COMMANDS = {
     "envs": ("shiftgym.commands.envs:envs", "list the domains and what each one changes"),
     "render": ("shiftgym.commands.render:render", "make a picture or a video of a domain"),
-    "fidelity": ("shiftgym_tools.checking.fidelity:fidelity", "replay published transition files"),
+    "fidelity": ("shiftgym_tools.comparing.fidelity:fidelity", "replay published transition files"),
     "policies": ("shiftgym.commands.policies:policies", "list the packaged behaviour policies"),
     "policies measure": ("shiftgym.commands.policies:measure", "measure a policy anew"),
     "policies train": (

@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from shiftgym.basics.errors import DomainError, nearest, shown
 from shiftgym.edits import Edit, dump_edits, parse_edits
-from shiftgym.errors import DomainError, nearest, shown
 
 ASSETS = Path(__file__).parent / "assets"
 NOT_EDITS = {"levels", "at"}

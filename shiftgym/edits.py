@@ -5,8 +5,8 @@
     kind   name    attribute             value
 
 ``kind`` is a key of :data:`ATTRIBUTES`; ``name`` is a pattern that must match whole element names
-(:mod:`shiftgym.patterns`); the value is a list to assign, or a table with ``scale`` (and ``index``
-or ``of``).
+(:mod:`shiftgym.basics.patterns`); the value is a list to assign, or a table with ``scale`` (and
+``index`` or ``of``).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shiftgym.errors import DomainError, nearest, shown
-from shiftgym.patterns import compiled
+from shiftgym.basics.errors import DomainError, nearest, shown
+from shiftgym.basics.patterns import compiled
 
 # Attributes a shift may change, with the most components each can take.
 ATTRIBUTES: dict[str, dict[str, int]] = {

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 import warnings
 
-from shiftgym.errors import EngineError
-from shiftgym.opengl import explain_gl
+from shiftgym.basics.errors import EngineError
+from shiftgym.drawing.opengl import explain_gl
 
 LOWEST, OTHER = (3, 17), (4,)  # mujoco.batch is there from; free bodies move differently from
 FIX = "pip install 'mujoco>=3.17,<4'"

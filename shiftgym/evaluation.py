@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.statistics import bootstrap_interval, wilson_interval
 from shiftgym.domains import Domain
 from shiftgym.making import domain
 from shiftgym.policies import Policy
-from shiftgym.statistics import bootstrap_interval, wilson_interval
 
 Act = Callable[[Array], Array]
 HELD = {"pen": 20, "door": 25}  # a hand succeeds when it holds its goal for more steps (DAPG)

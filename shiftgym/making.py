@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shiftgym.basics.errors import DomainError, nearest, shown
+from shiftgym.basics.plain_files import read_plain
 from shiftgym.domains import (
     MAX_SCALE,
     NOT_EDITS,
@@ -25,8 +27,6 @@ from shiftgym.domains import (
     shifts_of,
 )
 from shiftgym.edits import is_finite, parse_edits
-from shiftgym.errors import DomainError, nearest, shown
-from shiftgym.plain_files import read_plain
 
 LARGEST, LONGEST_LINE = 1 << 18, 2000  # bytes of a file of domains; characters of its lines
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.basics.errors import DomainError, nearest, shown
+from shiftgym.basics.patterns import matches
 from shiftgym.domains import Domain, asset_path, base_edits
 from shiftgym.edits import Edit
 from shiftgym.engine import mujoco
-from shiftgym.errors import DomainError, nearest, shown
-from shiftgym.patterns import matches
 
 PHYSICS = ("mujoco210", "installed")
 

@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from shiftgym import exact
-from shiftgym.arrays import Array
+from shiftgym.basics import exact
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import ShiftgymError, nearest
+from shiftgym.basics.plain_files import require_plain
 from shiftgym.domains import ASSETS, Domain
-from shiftgym.errors import ShiftgymError, nearest
 from shiftgym.making import domain
-from shiftgym.plain_files import require_plain
 
 POLICIES = ASSETS / "policies"
 LAYERS = ("W0", "b0", "W1", "b1", "W2", "b2")
@@ -50,7 +50,7 @@ class Policy:
     metadata: dict[str, str]
 
     def act(self, observations: Array, rng: np.random.Generator | None = None) -> Array:
-        """Choose actions, the same bits on every processor: see :mod:`shiftgym.exact`.
+        """Choose actions, the same bits on every processor: see :mod:`shiftgym.basics.exact`.
 
         Each row's action is a function of that row, and of the noise drawn for it, alone.
 

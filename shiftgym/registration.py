@@ -7,8 +7,8 @@ from typing import Any
 
 import gymnasium as gym
 
+from shiftgym.basics.errors import DomainError
 from shiftgym.domains import Domain, catalogue, episode_steps
-from shiftgym.errors import DomainError
 from shiftgym.making import domain
 
 

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from shiftgym.basics.errors import ShiftgymError, nearest
 from shiftgym.domains import ASSETS, Domain, catalogue
-from shiftgym.errors import ShiftgymError, nearest
 from shiftgym.making import domain
 
 SCORES = ASSETS / "scores.toml"

@@ -8,8 +8,8 @@ from gymnasium.spaces import Box
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv, VectorObservationWrapper
 
-from shiftgym.arrays import Array
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import ShiftgymError
 
 D4RL_ANT = 111  # 27 numbers and 84 contact forces that mujoco-py never filled
 

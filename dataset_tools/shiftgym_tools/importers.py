@@ -19,13 +19,13 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.flat import Flat, concatenate
 from shiftgym.datasets.folders import refuse_existing
 from shiftgym.datasets.names import DatasetName
 from shiftgym.datasets.store import dataset_path, sha256, write_dataset
 from shiftgym.domains import Domain
-from shiftgym.errors import ShiftgymError
 from shiftgym_tools.checking.episodes import REPLAYED
 from shiftgym_tools.checking.examining import Examination, examine
 from shiftgym_tools.checking.flaws import Allowed, flaws

@@ -19,6 +19,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.datasets.flat import Flat, episode_bounds, episode_returns
 from shiftgym.datasets.folders import write_file
 from shiftgym.datasets.load import find, install
@@ -29,7 +30,6 @@ from shiftgym.datasets.remote import CARD, open_remote, remote_metadata
 from shiftgym.datasets.store import DATA, read_dataset, verify_file
 from shiftgym.describe import describe
 from shiftgym.domains import episode_steps
-from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym.scores import MEASURED
 
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from shiftgym.basics.errors import DomainError, ShiftgymError, nearest
 from shiftgym.domains import Domain, catalogue
-from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym.evaluation import evaluate, random_act
 from shiftgym.making import domain
 from shiftgym.policies import POLICIES, index

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 from tqdm import tqdm
 
+from shiftgym.basics.errors import DomainError, ShiftgymError, nearest
 from shiftgym.datasets.listing import rows
 from shiftgym.datasets.load import find, install
 from shiftgym.datasets.names import DatasetName
@@ -17,7 +18,6 @@ from shiftgym.datasets.packaged import packaged_index
 from shiftgym.datasets.remote import fetch, open_remote
 from shiftgym.datasets.store import minari_root
 from shiftgym.domains import robots
-from shiftgym.errors import DomainError, ShiftgymError, nearest
 
 COLUMNS = ("dataset", "transitions", "episodes", "mean return", "score", "of", "where")
 ALIGN = "<>>>><<"

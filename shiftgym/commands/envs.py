@@ -8,9 +8,9 @@ from typing import Annotated
 
 import tyro
 
+from shiftgym.basics.errors import DomainError, nearest
 from shiftgym.describe import as_json, describe
 from shiftgym.domains import Domain, catalogue, robots
-from shiftgym.errors import DomainError, nearest
 from shiftgym.making import load_domains
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.evaluation import evaluate, policy_act
 from shiftgym.policies import POLICIES, index, load_policy
 

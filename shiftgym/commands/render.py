@@ -7,9 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.drawing.opengl import prefer_headless
 from shiftgym.making import domain
-from shiftgym.opengl import prefer_headless
 
 
 def render(
@@ -46,7 +46,7 @@ def render(
         height: Pixels.
     """
     prefer_headless()
-    from shiftgym import pictures
+    from shiftgym.drawing import pictures
 
     shown = domain(name)
     path = out or Path(f"{shown.slug}.png")

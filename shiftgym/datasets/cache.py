@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from shiftgym.basics.plain_files import open_plain
 from shiftgym.datasets.flat import DTYPES, FIELDS, Flat
 from shiftgym.datasets.locks import lock_at, lock_left, release
-from shiftgym.plain_files import open_plain
 
 FROM_ROWS = 100_000
 SUFFIX = ".flat.safetensors"

@@ -18,12 +18,12 @@ from typing import Any, cast
 
 import numpy as np
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets import packaged
 from shiftgym.datasets.flat import DTYPES, FIELDS, WIDE, Flat
 from shiftgym.datasets.folders import write_file
 from shiftgym.datasets.locks import locked
 from shiftgym.datasets.names import DatasetName
-from shiftgym.errors import ShiftgymError
 
 TABLE = "canonical.json"
 ENGINE = "3.17"  # of MuJoCo, that the domains' ids are defined on

@@ -21,8 +21,8 @@ from functools import cache
 import numpy as np
 from gymnasium.spaces import Box
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import Domain
-from shiftgym.errors import ShiftgymError
 
 Flat = dict[str, np.ndarray]
 FIELDS = (

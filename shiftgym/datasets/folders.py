@@ -17,6 +17,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.locks import acquire, lock_at, lock_left, release
 from shiftgym.datasets.places import (
     FETCH,
@@ -30,7 +31,6 @@ from shiftgym.datasets.places import (
     put_right,
     remove,
 )
-from shiftgym.errors import ShiftgymError
 
 FULL = (errno.ENOSPC, errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC)
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)

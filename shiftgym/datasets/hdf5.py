@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from h5py import h5a, h5d, h5f, h5fd, h5g, h5l, h5p, h5s, h5t  # pyright: ignore
 
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.plain_files import require_plain
 from shiftgym.datasets.flat import Flat
-from shiftgym.errors import ShiftgymError
-from shiftgym.plain_files import require_plain
 
 MOST_EXPANSION = 64  # bytes of arrays per byte of file; float data compress to a third at best
 SMALL = 1 << 20

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.load import bytes_differ, is_installed
 from shiftgym.datasets.metadata import name_of, read_metadata
 from shiftgym.datasets.names import NAMESPACE, DatasetName, dataset_name, usual_size
@@ -14,7 +15,6 @@ from shiftgym.datasets.places import names_in
 from shiftgym.datasets.store import minari_root
 from shiftgym.datasets.tiers import TIERS, missing_tiers
 from shiftgym.domains import catalogue
-from shiftgym.errors import ShiftgymError
 from shiftgym.scores import default_reference, normalized_score
 
 UNKNOWN = ("robot", "domain", "quality", "episodes", "return", "score", "reference")  # of damage

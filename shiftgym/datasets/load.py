@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shiftgym.basics.errors import DomainError, ShiftgymError, shown
 from shiftgym.datasets.canonical import canonical
 from shiftgym.datasets.flat import Flat
 from shiftgym.datasets.folders import owned
@@ -17,7 +18,6 @@ from shiftgym.datasets.places import present
 from shiftgym.datasets.store import dataset_path, minari_root, read_dataset, write_dataset
 from shiftgym.datasets.tiers import called_instead, why_instead
 from shiftgym.edits import dump_edits
-from shiftgym.errors import DomainError, ShiftgymError, shown
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 

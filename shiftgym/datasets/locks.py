@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from shiftgym.errors import ShiftgymError
-from shiftgym.plain_files import read_plain
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.plain_files import read_plain
 
 if sys.platform == "win32":
     import msvcrt

@@ -12,15 +12,15 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 
+from shiftgym.basics.errors import ShiftgymError, shown
+from shiftgym.basics.plain_files import read_plain
+from shiftgym.basics.project import AUTHORS, DATA_LICENCE, contact, permalink
 from shiftgym.datasets.flat import spaces
 from shiftgym.datasets.names import MAX_SIZE, DatasetName, dataset_name
 from shiftgym.datasets.places import settled
 from shiftgym.domains import Domain
 from shiftgym.edits import dump_edits, is_finite
-from shiftgym.errors import ShiftgymError, shown
 from shiftgym.making import from_kwargs
-from shiftgym.plain_files import read_plain
-from shiftgym.project import AUTHORS, DATA_LICENCE, contact, permalink
 from shiftgym.scores import default_reference, reference
 
 FORMAT = 1
@@ -67,8 +67,9 @@ def build(
         name: the set.
         about: ``description``, ``algorithm``, ``author``, ``author_email`` and ``code_permalink``
             fill Minari's keys (contact and permalink are left out while neither `about` nor
-            :mod:`shiftgym.project` gives them); everything else that is JSON-able (``policies`` as
-            name -> SHA-256, ``seed``, ``steps``, ...) is kept under ``shiftgym``.
+            :mod:`shiftgym.basics.project` gives them); everything else that is JSON-able
+            (``policies`` as name -> SHA-256, ``seed``, ``steps``, ...) is kept under
+            ``shiftgym``.
         episodes: number of episodes.
         mean_return: undiscounted, over whole episodes (a terminal state or the time limit ended
             them); None where none is whole.

@@ -20,8 +20,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from shiftgym.basics.errors import DomainError, nearest
 from shiftgym.domains import Domain
-from shiftgym.errors import DomainError, nearest
 from shiftgym.making import domain
 
 QUALITIES = (

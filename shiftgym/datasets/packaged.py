@@ -21,12 +21,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.flat import Flat, check_flat, episode_bounds, episode_returns, mean_return
 from shiftgym.datasets.folders import clean, write_file
 from shiftgym.datasets.locks import locked
 from shiftgym.datasets.names import DatasetName, dataset_name
 from shiftgym.domains import ASSETS, episode_steps
-from shiftgym.errors import ShiftgymError
 
 PACKAGED = ASSETS / "datasets"
 INDEX = "index.json"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from shiftgym.basics.errors import DomainError, ShiftgymError, nearest
 from shiftgym.datasets.flat import Flat
 from shiftgym.datasets.load import find, load, locate
 from shiftgym.datasets.names import DatasetName
 from shiftgym.domains import Domain
-from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym.scores import MEASURED, Reference, default_reference, reference, tables
 
 

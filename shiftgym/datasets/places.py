@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.locks import lock_at, release
-from shiftgym.errors import ShiftgymError
 
 OLD, NEW, FETCH, LOCK = ".old", ".new-", ".fetch", ".lock"
 LOOKS = 10  # times that a folder is read anew because another took its place

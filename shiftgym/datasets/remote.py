@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets import metadata
 from shiftgym.datasets.folders import (
     discard,
@@ -29,7 +30,6 @@ from shiftgym.datasets.load import is_installed
 from shiftgym.datasets.names import DatasetName
 from shiftgym.datasets.places import FETCH
 from shiftgym.datasets.store import DATA, add_namespaces, dataset_path, sha256
-from shiftgym.errors import ShiftgymError
 
 VARIABLE = "MINARI_REMOTE"
 EXTRAS = {"hf": "minari[hf]", "gcp": "minari[gcs]"}

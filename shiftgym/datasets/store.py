@@ -18,6 +18,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.plain_files import open_plain
 from shiftgym.datasets import cache, metadata
 from shiftgym.datasets.canonical import Content
 from shiftgym.datasets.flat import (
@@ -35,8 +37,6 @@ from shiftgym.datasets.hdf5 import EpisodeWriter, read_episodes
 from shiftgym.datasets.names import DatasetName, dataset_name
 from shiftgym.datasets.places import settled
 from shiftgym.domains import episode_steps
-from shiftgym.errors import ShiftgymError
-from shiftgym.plain_files import open_plain
 
 DATA = "main_data.hdf5"
 NAMESPACE_FILE = "namespace_metadata.json"

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium.spaces import Box
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
 from shiftgym.engine import mujoco
 from shiftgym.envs.task import Sims, Task, never
 

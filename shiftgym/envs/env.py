@@ -9,17 +9,10 @@ import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 from gymnasium.utils import EzPickle
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import ShiftgymError, nearest
 from shiftgym.domains import Domain, asset_path
-from shiftgym.engine import mujoco
-from shiftgym.envs.start import SCENE, check_options, place, read_scene, scene_of
-from shiftgym.envs.state import INTEGRATION, WORDS, check_state, pack_rng, unpack_rng
-from shiftgym.envs.task import Sims, check_action
-from shiftgym.envs.tasks import TASKS
-from shiftgym.errors import ShiftgymError, nearest
-from shiftgym.making import from_kwargs
-from shiftgym.modelling import build_model
-from shiftgym.rendering import (
+from shiftgym.drawing.rendering import (
     camera_config,
     check_camera,
     check_rendering,
@@ -27,6 +20,13 @@ from shiftgym.rendering import (
     follow,
     render_with,
 )
+from shiftgym.engine import mujoco
+from shiftgym.envs.start import SCENE, check_options, place, read_scene, scene_of
+from shiftgym.envs.state import INTEGRATION, WORDS, check_state, pack_rng, unpack_rng
+from shiftgym.envs.task import Sims, check_action
+from shiftgym.envs.tasks import TASKS
+from shiftgym.making import from_kwargs
+from shiftgym.modelling import build_model
 
 COPIED = ("spec", "_np_random", "_np_random_seed", "observation_space", "action_space")
 

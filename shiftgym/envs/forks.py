@@ -11,7 +11,7 @@ import os
 from typing import Any
 from weakref import WeakSet
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 
 _owners: WeakSet[Any] = WeakSet()  # what has a ``_batch``
 

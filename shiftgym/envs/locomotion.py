@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
 from shiftgym.engine import mujoco
 from shiftgym.envs.task import Sims, Task, never
 

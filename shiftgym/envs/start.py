@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import ShiftgymError, nearest
 from shiftgym.engine import mujoco
 from shiftgym.envs.task import Sims, Task
-from shiftgym.errors import ShiftgymError, nearest
 
 SCENE = "initial_state_dict"  # gymnasium-robotics' name for the option
 

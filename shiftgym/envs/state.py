@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.engine import mujoco
-from shiftgym.errors import ShiftgymError
 
 # What a step depends on, warm start included: stepping from it repeats the original bit for bit.
 INTEGRATION = mujoco.mjtState.mjSTATE_INTEGRATION

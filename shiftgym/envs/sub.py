@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from shiftgym.basics.errors import ShiftgymError, nearest
 from shiftgym.envs.start import scene_of
-from shiftgym.errors import ShiftgymError, nearest
 
 Ask = Callable[..., Any]  # of the vector environment and a row
 

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium.spaces import Box
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import ActionError
 from shiftgym.engine import mujoco
-from shiftgym.errors import ActionError
 
 
 class Sims:

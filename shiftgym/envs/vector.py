@@ -14,8 +14,10 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.domains import Domain
+from shiftgym.drawing.rendering import Picture, check_camera, check_rendering
 from shiftgym.engine import mujoco
 from shiftgym.envs import forks, sub
 from shiftgym.envs.batching import differing, infos_of
@@ -25,10 +27,8 @@ from shiftgym.envs.task import Sims, check_action
 from shiftgym.envs.tasks import TASKS
 from shiftgym.envs.vector_options import autoreset_mode as autoreset
 from shiftgym.envs.vector_options import episode_limit, reset_mask
-from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym.making import from_kwargs
 from shiftgym.modelling import build_model
-from shiftgym.rendering import Picture, check_camera, check_rendering
 
 FEW = 6  # rows that one thread restarts sooner than several
 RENDER_MODES = ["rgb_array", "depth_array", "rgbd_tuple"]

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import ShiftgymError, nearest
 from shiftgym.domains import episode_steps
-from shiftgym.errors import ShiftgymError, nearest
 
 NO_LIMIT = -1  # gymnasium.make's word for an environment without TimeLimit
 

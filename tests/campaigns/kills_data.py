@@ -137,7 +137,7 @@ class Stage:
             tally.fault("left over", f"{label}: {other if other.code else left}")
 
     def _seen(self, tally: Tally, label: str) -> dict[str, str]:
-        from shiftgym.errors import ShiftgymError
+        from shiftgym.basics.errors import ShiftgymError
 
         try:
             return self.digests()

@@ -207,7 +207,7 @@ def bent_arrays(content: bytes, rng: Rng) -> bytes:
 
 
 def campaign(count: int, seed: int, folder: Path) -> Tally:
-    from shiftgym.errors import ShiftgymError
+    from shiftgym.basics.errors import ShiftgymError
 
     tomllib.loads(TOML.decode())
     readers = Readers(folder)

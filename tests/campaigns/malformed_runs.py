@@ -20,8 +20,8 @@ import torch
 from campaign_helpers import Tally, bent_bytes, bent_json, survey
 from toy_runs import BEHAVIOURS, make_pair, training
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.cli import main as shiftgym
-from shiftgym.errors import ShiftgymError
 from shiftgym_agents.evaluation.robustness import read_subject
 from shiftgym_agents.training import restore
 from shiftgym_agents.training.restore import restore_agent

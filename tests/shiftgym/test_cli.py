@@ -11,8 +11,8 @@ import pytest
 from shiftgym_helpers import run_python
 
 import shiftgym
+from shiftgym.basics.terminal import PLAIN, survive_any_encoding
 from shiftgym.cli import COMMANDS, main
-from shiftgym.terminal import PLAIN, survive_any_encoding
 
 WITHOUT_TORCH = """
 import sys

@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from shiftgym import exact
+from shiftgym.basics import exact
 from shiftgym.policies import Policy
 
 PINNED = "e9cce594548356895c3aa56219571db58cc04ffc85249ef9a5ae3ef15be92958"

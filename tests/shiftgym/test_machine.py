@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from shiftgym_helpers import run_python
 
-from shiftgym.machine import usable_cpus
+from shiftgym.basics.machine import usable_cpus
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -22,7 +22,7 @@ import os
 del os.sched_getaffinity
 if hasattr(os, "register_at_fork"):
     del os.register_at_fork, os.fork
-from shiftgym.machine import usable_cpus
+from shiftgym.basics.machine import usable_cpus
 assert usable_cpus() == os.cpu_count()
 import shiftgym
 for envs in (shiftgym.make_vec("hopper", 3), shiftgym.domain("pen").make()):

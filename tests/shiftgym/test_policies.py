@@ -11,10 +11,10 @@ from safetensors.numpy import save_file
 
 import shiftgym
 from shiftgym import policies
+from shiftgym.basics.statistics import bootstrap_interval, wilson_interval
 from shiftgym.evaluation import evaluate, policy_act, random_act
 from shiftgym.policies import LAYERS, Policy, read_policy
 from shiftgym.scores import normalized_score, reference
-from shiftgym.statistics import bootstrap_interval, wilson_interval
 
 
 def arrays(obs: int, act: int, kind: str) -> dict[str, np.ndarray]:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from import_helpers import recorded, without, write_flat, write_minari
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.cli import main
 from shiftgym.datasets import episode_bounds
-from shiftgym.errors import ShiftgymError
 from shiftgym_tools.checking.verify import check
 from shiftgym_tools.importers import read_foreign
 

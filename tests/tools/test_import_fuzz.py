@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from import_helpers import recorded, without, write_flat, write_minari
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.cli import main
-from shiftgym.errors import ShiftgymError
 from shiftgym_tools.checking import fitting
 from shiftgym_tools.checking.examining import examine
 from shiftgym_tools.checking.scanning import scan

@@ -9,13 +9,13 @@ from import_helpers import ends, joined, recorded, rollouts, without, write_flat
 from published_files import FILES, JOINS, published
 
 import shiftgym
+from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.cli import main
 from shiftgym.datasets import dataset_name, episode_bounds
 from shiftgym.datasets.flat import check_flat
 from shiftgym.datasets.load import load
 from shiftgym.datasets.metadata import read_metadata
 from shiftgym.datasets.store import dataset_path
-from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym_tools.checking import retracing
 from shiftgym_tools.checking.guessing import guess
 from shiftgym_tools.checking.verify import check

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import shiftgym
-from shiftgym import project
+from shiftgym.basics import project
 from shiftgym.datasets.packaged import PACKAGED, packaged_index
 
 ROOT = Path(__file__).parents[2]

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import tyro
 
+from shiftgym.basics.errors import DomainError, ShiftgymError
+from shiftgym.basics.ranges import Seed, Size, ranged
+from shiftgym.basics.statistics import bootstrap_interval
 from shiftgym.domains import Domain
-from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym.making import domain
-from shiftgym.ranges import Seed, Size, ranged
 from shiftgym.scores import default_reference, reference
-from shiftgym.statistics import bootstrap_interval
 from shiftgym_agents.commands.members import finish, gather
 from shiftgym_agents.commands.robustness import PerturbOptions, evaluate_perturbed
 from shiftgym_agents.evaluation.robustness import Subject, read_subject

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 
 T = TypeVar("T")
 

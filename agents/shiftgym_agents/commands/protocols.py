@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import tyro
 
+from shiftgym.basics.errors import DomainError, ShiftgymError, nearest
 from shiftgym.datasets.listing import makeable
 from shiftgym.datasets.load import locate
 from shiftgym.datasets.names import DatasetName
-from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.reports.protocols import UNKNOWN, Protocol, Row, names, protocol
 from shiftgym_agents.reports.report import lay_out

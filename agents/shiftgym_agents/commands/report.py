@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.commands.members import finish, gather
 from shiftgym_agents.reports import comparison, protocols
 from shiftgym_agents.reports import report as reports

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from shiftgym.errors import DomainError, ShiftgymError
-from shiftgym.ranges import Amount, Size, check_ranges
+from shiftgym.basics.errors import DomainError, ShiftgymError
+from shiftgym.basics.ranges import Amount, Size, check_ranges
 from shiftgym_agents.commands.members import finish, gather
 from shiftgym_agents.evaluation.attack import CANDIDATES, MinQAttack
 from shiftgym_agents.evaluation.perturb import ATTACK, SCALES, Level, suite_levels

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import tyro
 
 import shiftgym
+from shiftgym.basics.errors import DomainError, ShiftgymError, StoppedError
+from shiftgym.basics.ranges import Seed, Size, check_ranges
 from shiftgym.datasets.load import find, load
-from shiftgym.errors import DomainError, ShiftgymError, StoppedError
-from shiftgym.ranges import Seed, Size, check_ranges
 from shiftgym.scores import MEASURED, default_reference
 from shiftgym.scores import reference as find_reference
 from shiftgym_agents.core.agent import Agent, Config

@@ -39,7 +39,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from shiftgym.ranges import Amount, CountOrNone
+from shiftgym.basics.ranges import Amount, CountOrNone
 from shiftgym_agents.core.agent import Agent, Noise, Stage
 from shiftgym_agents.core.data import SIDES, Batch
 from shiftgym_agents.core.losses import weighted_mean

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
 
-from shiftgym.ranges import Count, CountOrNone, HeldOut, Positive, Size
+from shiftgym.basics.ranges import Count, CountOrNone, HeldOut, Positive, Size
 from shiftgym_agents.components.holdout import HoldOut
 from shiftgym_agents.core.agent import Agent, Noise, Stage
 from shiftgym_agents.core.data import Batch

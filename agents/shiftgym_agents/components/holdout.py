@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.agent import Agent
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.nets import Net

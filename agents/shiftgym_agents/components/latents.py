@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import elu, layer_norm
 
-from shiftgym.ranges import Amount, Count, CountOrNone, HeldOut, Size
+from shiftgym.basics.ranges import Amount, Count, CountOrNone, HeldOut, Size
 from shiftgym_agents.components.holdout import HoldOut
 from shiftgym_agents.core.agent import Agent, Noise, Stage
 from shiftgym_agents.core.data import Batch

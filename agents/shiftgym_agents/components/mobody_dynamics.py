@@ -32,8 +32,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from shiftgym.errors import ShiftgymError
-from shiftgym.ranges import Amount, Count, CountOrNone, HeldOut, Positive, Size
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import Amount, Count, CountOrNone, HeldOut, Positive, Size
 from shiftgym_agents.components.ensemble import ACTIVATIONS, each, split
 from shiftgym_agents.components.holdout import HoldOut
 from shiftgym_agents.core.agent import Agent, Noise, Stage

@@ -22,8 +22,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from shiftgym.basics.ranges import Amount, Count, CountOrNone, Limit
 from shiftgym.envs.tasks import TASKS
-from shiftgym.ranges import Amount, Count, CountOrNone, Limit
 from shiftgym_agents.components.mobody_dynamics import LatentDynamics
 from shiftgym_agents.core.agent import Agent
 

@@ -49,7 +49,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.caches import cache_folder
 
 TARGET_ROWS = 5_000  # that a block of full size is meant for

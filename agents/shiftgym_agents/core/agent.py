@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shiftgym.errors import ShiftgymError
-from shiftgym.ranges import Count, Positive, Size, SomeShare, check_ranges
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import Count, Positive, Size, SomeShare, check_ranges
 from shiftgym_agents.core.columns import EVALUATED, KEYS
 from shiftgym_agents.core.data import Batch, Data, Scaling
 from shiftgym_agents.core.nets import Net, Parameter, copy_net

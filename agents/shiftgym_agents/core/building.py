@@ -21,8 +21,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.locks import locked
-from shiftgym.errors import ShiftgymError
 from shiftgym_agents.core.caches import cache_folder, foreign, own_folder
 
 NEW = ".new-"

@@ -11,7 +11,7 @@ import stat
 import sys
 from pathlib import Path
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 
 
 def cache_folder(kind: str) -> Path:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.pairs import Arrays, TrainingPair
 
 SIDES = ("source", "target")

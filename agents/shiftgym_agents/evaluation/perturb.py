@@ -25,9 +25,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from shiftgym.basics.errors import DomainError, nearest
 from shiftgym.domains import Domain, catalogue
 from shiftgym.edits import Edit
-from shiftgym.errors import DomainError, nearest
 from shiftgym.making import load_domains, make_domain
 from shiftgym.modelling import Change, changes
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import Domain, episode_steps
-from shiftgym.errors import ShiftgymError
 from shiftgym_agents.core.policy import Policy
 from shiftgym_agents.evaluation.attack import MinQAttack
 from shiftgym_agents.evaluation.perturb import ATTACK, UNPERTURBED, Level

@@ -34,7 +34,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from shiftgym.ranges import Amount, Count, CountOrNone, HeldOut, Positive, Size
+from shiftgym.basics.ranges import Amount, Count, CountOrNone, HeldOut, Positive, Size
 from shiftgym_agents.components.likelihood import Density, DensityOptions
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import SIDES, Batch

@@ -38,8 +38,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from shiftgym.errors import ShiftgymError
-from shiftgym.ranges import Amount, Count, Positive, Share, Size, SizeOrNone, SomeShare
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import Amount, Count, Positive, Share, Size, SizeOrNone, SomeShare
 from shiftgym_agents.core.agent import Agent, Config, Noise, Stage
 from shiftgym_agents.core.data import Batch, Scaling
 from shiftgym_agents.core.losses import weighted_mean

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from shiftgym.ranges import Amount, Limit
+from shiftgym.basics.ranges import Amount, Limit
 from shiftgym_agents.components.classifiers import Classifiers, ClassifiersConfig
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch

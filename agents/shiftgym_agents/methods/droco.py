@@ -38,7 +38,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from shiftgym.ranges import Limit, Share
+from shiftgym.basics.ranges import Limit, Share
 from shiftgym_agents.components.ensemble import Ensemble, EnsembleConfig
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch

@@ -35,8 +35,8 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from torch import Tensor
 
-from shiftgym.errors import ShiftgymError
-from shiftgym.ranges import CountOrNone, Positive, Share, Size, SomeShare
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import CountOrNone, Positive, Share, Size, SomeShare
 from shiftgym_agents.components.source_values import ADVANTAGE, SourceValues
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch

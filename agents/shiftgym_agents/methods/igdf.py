@@ -35,8 +35,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from shiftgym.errors import ShiftgymError
-from shiftgym.ranges import Amount, CountOrNone, HeldOut, Size, SomeShare
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import Amount, CountOrNone, HeldOut, Size, SomeShare
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean

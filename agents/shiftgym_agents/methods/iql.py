@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import torch
 from torch import Tensor
 
-from shiftgym.ranges import Amount, Level, Limit, Share, SomeShare
+from shiftgym.basics.ranges import Amount, Level, Limit, Share, SomeShare
 from shiftgym_agents.core.agent import Agent, Config, Noise, Stage
 from shiftgym_agents.core.data import Batch, Scaling
 from shiftgym_agents.core.losses import advantage_weights, expectile, weighted_mean

@@ -30,8 +30,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from shiftgym.errors import ShiftgymError
-from shiftgym.ranges import Amount, Count, Limit, Share
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import Amount, Count, Limit, Share
 from shiftgym_agents.components.classifiers import Classifiers, ClassifiersConfig
 from shiftgym_agents.components.mobody_dynamics import LatentDynamics, LatentDynamicsConfig
 from shiftgym_agents.components.mobody_rows import ModelRows, ModelRowsConfig

@@ -34,9 +34,9 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import torch
 from torch import Tensor
 
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import Amount, Count, CountOrNone, Positive, Size, SomeShare
 from shiftgym.domains import Domain
-from shiftgym.errors import ShiftgymError
-from shiftgym.ranges import Amount, Count, CountOrNone, Positive, Size, SomeShare
 from shiftgym_agents.components.cvae import CVAE
 from shiftgym_agents.components.transport import Transport, deviations, require_pot, require_rows
 from shiftgym_agents.core.agent import Agent, Config, Noise, Stage

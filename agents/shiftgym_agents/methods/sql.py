@@ -30,7 +30,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from shiftgym.ranges import Positive
+from shiftgym.basics.ranges import Positive
 from shiftgym_agents.core.agent import Noise
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import sparse_errors, sparse_weights, weighted_mean

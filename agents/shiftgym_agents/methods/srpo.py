@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from shiftgym.errors import ShiftgymError
-from shiftgym.ranges import Amount, Positive, SomeShare
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import Amount, Positive, SomeShare
 from shiftgym_agents.core.agent import Noise
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean

@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from shiftgym.ranges import Amount, CountOrNone, Limit, Share
+from shiftgym.basics.ranges import Amount, CountOrNone, Limit, Share
 from shiftgym_agents.components.latents import Latents, LatentsConfig
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch

@@ -6,8 +6,8 @@ from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from shiftgym.basics.errors import DomainError, nearest
 from shiftgym.domains import Domain
-from shiftgym.errors import DomainError, nearest
 from shiftgym.making import domain
 
 if TYPE_CHECKING:  # what lists methods needs no torch

@@ -21,7 +21,7 @@ from typing import Generic, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from shiftgym.ranges import Amount, Count, Limit, Share, SomeShare
+from shiftgym.basics.ranges import Amount, Count, Limit, Share, SomeShare
 from shiftgym_agents.core.agent import Agent, Config, Noise, Stage
 from shiftgym_agents.core.data import Batch, Scaling
 from shiftgym_agents.core.losses import weighted_mean

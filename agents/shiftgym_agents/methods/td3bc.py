@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from shiftgym.ranges import Amount
+from shiftgym.basics.ranges import Amount
 from shiftgym_agents.core.agent import Noise
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean

@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.load import find
 from shiftgym.datasets.names import DatasetName
-from shiftgym.errors import ShiftgymError
 from shiftgym.making import from_kwargs
 from shiftgym.scores import reference
 from shiftgym_agents.methods.table import method

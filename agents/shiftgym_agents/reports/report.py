@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.folders import explained
-from shiftgym.errors import ShiftgymError
 from shiftgym_agents.training.artifacts import ELSEWHERE
 from shiftgym_agents.training.metrics import LAST, read_metrics
 from shiftgym_agents.training.records import read_about, read_result

@@ -25,11 +25,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.plain_files import open_plain
 from shiftgym.datasets.folders import explained
 from shiftgym.datasets.locks import acquire, lock_at, lock_left, release
 from shiftgym.datasets.places import NEW
-from shiftgym.errors import ShiftgymError
-from shiftgym.plain_files import open_plain
 
 ELSEWHERE = "give --out a folder"  # where else runs may be written
 LOCK = ".lock"

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.plain_files import open_plain
 from shiftgym.datasets.folders import explained
-from shiftgym.errors import ShiftgymError
-from shiftgym.plain_files import open_plain
 from shiftgym_agents.core.columns import EVALUATED, KEYS
 from shiftgym_agents.training.artifacts import ELSEWHERE, write_text
 

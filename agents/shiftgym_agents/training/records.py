@@ -12,10 +12,10 @@ import types
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import Seed, ranges_of
 from shiftgym.domains import Domain
-from shiftgym.errors import ShiftgymError
 from shiftgym.making import from_kwargs
-from shiftgym.ranges import Seed, ranges_of
 from shiftgym.scores import Reference
 from shiftgym_agents.core.agent import Config
 from shiftgym_agents.training.artifacts import read_json

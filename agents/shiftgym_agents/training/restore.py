@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.load import load
 from shiftgym.datasets.pair import Pair
-from shiftgym.errors import ShiftgymError
 from shiftgym.scores import MEASURED
 from shiftgym_agents.core.agent import Agent
 from shiftgym_agents.core.pairs import ArrayPair, TrainingPair

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shiftgym.errors import ShiftgymError
-from shiftgym.ranges import Amount, Count, Size, Threads, check_ranges
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import Amount, Count, Size, Threads, check_ranges
 from shiftgym_agents.core.agent import Config
 from shiftgym_agents.core.pairs import TrainingPair
 from shiftgym_agents.training.artifacts import hash_arrays

@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core import native
 from shiftgym_agents.core.agent import Agent, Stage
 from shiftgym_agents.core.nets import Net

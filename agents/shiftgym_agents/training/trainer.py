@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from shiftgym.errors import ShiftgymError
-from shiftgym.machine import usable_cpus
-from shiftgym.ranges import Seed, require
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.machine import usable_cpus
+from shiftgym.basics.ranges import Seed, require
 from shiftgym_agents.core.agent import Agent, Config, Stage
 from shiftgym_agents.core.pairs import TrainingPair
 from shiftgym_agents.methods.table import method, settings

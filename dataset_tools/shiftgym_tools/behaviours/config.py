@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shiftgym.errors import ShiftgymError
-from shiftgym.ranges import (
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import (
     Amount,
     Count,
     CountOrNone,

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.folders import explained
-from shiftgym.errors import ShiftgymError
 from shiftgym_agents.training.artifacts import ELSEWHERE, write_text
 
 COLUMNS = (

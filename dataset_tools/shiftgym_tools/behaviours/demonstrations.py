@@ -13,8 +13,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from shiftgym.arrays import Array
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_tools.behaviours.multi_step import MultiStep
 
 KEYS = ("observations", "actions", "next_observations", "rewards", "terminals")

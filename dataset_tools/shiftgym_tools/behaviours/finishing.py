@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
 from shiftgym.domains import Domain
 from shiftgym.evaluation import evaluate, policy_act
 from shiftgym.policies import LOG_STD_RANGE, Policy

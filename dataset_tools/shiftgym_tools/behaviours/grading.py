@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.evaluation import HELD, evaluate, policy_act, random_act
 from shiftgym.making import domain
 from shiftgym.policies import POLICIES, Policy, index, read_policy

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.policies import GAUSSIAN, LAYERS, Policy, read_policy
 
 Arrays = dict[str, np.ndarray]

@@ -26,12 +26,21 @@ import tyro
 from tqdm import tqdm
 
 import shiftgym
+from shiftgym.basics.errors import DomainError, ShiftgymError, StoppedError
+from shiftgym.basics.ranges import (
+    Amount,
+    Count,
+    CountOrNone,
+    Range,
+    Seed,
+    Size,
+    SomeThreads,
+    check_ranges,
+)
 from shiftgym.datasets.folders import explained
-from shiftgym.errors import DomainError, ShiftgymError, StoppedError
 from shiftgym.evaluation import HELD, evaluate, policy_act
 from shiftgym.making import domain
 from shiftgym.policies import Policy
-from shiftgym.ranges import Amount, Count, CountOrNone, Range, Seed, Size, SomeThreads, check_ranges
 from shiftgym_agents.training.artifacts import (
     ELSEWHERE,
     owned,

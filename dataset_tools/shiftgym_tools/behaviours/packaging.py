@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.evaluation import HELD
 from shiftgym.making import domain
 from shiftgym.policies import POLICIES, read_policy

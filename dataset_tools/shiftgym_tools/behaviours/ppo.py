@@ -27,7 +27,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shiftgym.ranges import Amount, Count, CountOrNone, Number, Positive, Share, Size, check_ranges
+from shiftgym.basics.ranges import (
+    Amount,
+    Count,
+    CountOrNone,
+    Number,
+    Positive,
+    Share,
+    Size,
+    check_ranges,
+)
 from shiftgym_agents.core.networks import init_mlp, mlp, pack, run_generators, unpack
 
 ADAM = (0.9, 0.999, 1e-8)

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.folders import explained
-from shiftgym.errors import ShiftgymError
 from shiftgym_agents.training.artifacts import ELSEWHERE
 
 AFRESH = "Put it back, or start afresh with another --out."

@@ -29,8 +29,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shiftgym.errors import ShiftgymError
-from shiftgym.ranges import (
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import (
     CountOrNone,
     Number,
     Positive,

@@ -23,8 +23,8 @@ import tyro
 from tqdm import tqdm
 
 import shiftgym
+from shiftgym.basics.errors import ShiftgymError, StoppedError
 from shiftgym.datasets.folders import explained
-from shiftgym.errors import ShiftgymError, StoppedError
 from shiftgym.policies import read_policy
 from shiftgym_agents.training.artifacts import (
     ELSEWHERE,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
 from shiftgym.datasets.flat import Flat, episode_returns
 from shiftgym.domains import Domain, episode_steps
 from shiftgym_tools.checking.scanning import Scan

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import Domain
 from shiftgym.envs.locomotion import Locomotion
 from shiftgym.envs.tasks import TASKS
-from shiftgym.errors import ShiftgymError
 from shiftgym.modelling import build_model
 from shiftgym_tools.checking.episodes import Episodes, cut_episodes, find_joins, goes_on
 from shiftgym_tools.checking.fitting import Fit, Verdict, best, same_shape

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
 from shiftgym.domains import Domain, catalogue
 from shiftgym.engine import mujoco
 from shiftgym.envs.locomotion import Locomotion

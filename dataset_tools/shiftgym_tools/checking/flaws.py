@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
 from shiftgym.domains import episode_steps
 from shiftgym_tools.checking.episodes import JOINS, goes_on
 from shiftgym_tools.checking.examining import Examination

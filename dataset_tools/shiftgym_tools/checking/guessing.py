@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 
+from shiftgym.basics.errors import DomainError, ShiftgymError, nearest
 from shiftgym.datasets.names import (
     NAMESPACE,
     DatasetName,
@@ -25,7 +26,6 @@ from shiftgym.datasets.names import (
     usual_size,
 )
 from shiftgym.domains import Domain, level_token, robots
-from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym.making import domain
 from shiftgym_tools.checking.fitting import other_bodies
 from shiftgym_tools.reading.layouts import Layout

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
 from shiftgym.domains import Domain, catalogue
 from shiftgym.envs.adroit import PenTask
 from shiftgym.envs.tasks import TASKS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
 from shiftgym.datasets.flat import mean_return, spaces
 from shiftgym.domains import Domain, episode_steps
 from shiftgym.scores import default_reference, normalized_score

@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 from mujoco.batch import Batch
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import Domain
 from shiftgym.engine import mujoco
 from shiftgym.envs.locomotion import Locomotion
 from shiftgym.envs.task import Sims
 from shiftgym.envs.tasks import TASKS
-from shiftgym.errors import ShiftgymError
 from shiftgym.making import domain
 from shiftgym.modelling import build_model
 

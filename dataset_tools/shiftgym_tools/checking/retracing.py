@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import Domain
 from shiftgym.envs.tasks import TASKS
-from shiftgym.errors import ShiftgymError
 from shiftgym_tools.checking.fitting import Verdict, find_fit, judge, runs
 from shiftgym_tools.checking.replay import FIELDS, Replay, Transitions
 from shiftgym_tools.checking.scanning import Scan

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
 from shiftgym.domains import Domain
 from shiftgym.envs.locomotion import Locomotion
 from shiftgym.envs.tasks import TASKS

@@ -18,7 +18,8 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.datasets.load import find
 from shiftgym.datasets.load import locate as locate_set
 from shiftgym.datasets.metadata import name_of
@@ -27,7 +28,6 @@ from shiftgym.datasets.packaged import load_packaged, packaged_index
 from shiftgym.datasets.store import sha256
 from shiftgym.domains import Domain
 from shiftgym.engine import mujoco
-from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym_tools.checking.examining import Examination, examine
 from shiftgym_tools.checking.flaws import flaws
 from shiftgym_tools.checking.guessing import decide, origin_of

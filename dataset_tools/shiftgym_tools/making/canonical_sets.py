@@ -13,12 +13,12 @@ from typing import Annotated, Any
 import tyro
 from tqdm import tqdm
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.canonical import canonical_table, content_sha256, record
 from shiftgym.datasets.names import DatasetName, dataset_name
 from shiftgym.datasets.packaged import packaged_index
 from shiftgym.datasets.tiers import called_instead, missing_tiers
 from shiftgym.domains import robots
-from shiftgym.errors import ShiftgymError
 from shiftgym_tools.making.collect import Collector
 from shiftgym_tools.making.jobs import Job, plan_job
 

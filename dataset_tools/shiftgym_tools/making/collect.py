@@ -27,12 +27,12 @@ from typing import Any
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.flat import Flat, ends
 from shiftgym.datasets.tiers import RANDOM
 from shiftgym.domains import Domain, episode_steps
 from shiftgym.envs.state import pack_rng, unpack_rng
-from shiftgym.errors import ShiftgymError
 from shiftgym.making import domain
 from shiftgym.policies import Policy, load_policy
 from shiftgym_tools.making.blas import one_blas_thread

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from shiftgym.basics.errors import DomainError, ShiftgymError, nearest
 from shiftgym.datasets.canonical import canonical, other_engine
 from shiftgym.datasets.names import DatasetName, dataset_name, made_word, read_size, split_name
 from shiftgym.domains import Domain
-from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym.making import load_domains
 from shiftgym_agents.training.artifacts import provenance
 from shiftgym_tools.making.collect import Part, name_seed

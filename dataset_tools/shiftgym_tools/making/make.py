@@ -20,6 +20,8 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.plain_files import read_plain
 from shiftgym.datasets.canonical import content_sha256
 from shiftgym.datasets.flat import spaces
 from shiftgym.datasets.folders import (
@@ -37,8 +39,6 @@ from shiftgym.datasets.names import DatasetName
 from shiftgym.datasets.places import if_free
 from shiftgym.datasets.store import dataset_path, write_dataset
 from shiftgym.datasets.tiers import ladder_faults
-from shiftgym.errors import ShiftgymError
-from shiftgym.plain_files import read_plain
 from shiftgym.scores import default_reference, normalized_score
 from shiftgym_agents.training.interrupt import StopRequest
 from shiftgym_tools.making.collect import Collector

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from shiftgym.basics.errors import ShiftgymError, nearest
 from shiftgym.datasets.names import DatasetName
 from shiftgym.datasets.tiers import (
     RANDOM,
@@ -18,7 +19,6 @@ from shiftgym.datasets.tiers import (
     why_instead,
 )
 from shiftgym.domains import Domain
-from shiftgym.errors import ShiftgymError, nearest
 from shiftgym.policies import index, load_policy
 from shiftgym_tools.making.collect import Part, plan_parts, split
 

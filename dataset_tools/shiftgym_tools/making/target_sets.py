@@ -22,14 +22,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from shiftgym.basics.errors import DomainError, ShiftgymError, nearest
+from shiftgym.basics.machine import usable_cpus
 from shiftgym.datasets.canonical import ENGINE, canonical_table, content_sha256, record, strike
 from shiftgym.datasets.flat import concatenate
 from shiftgym.datasets.names import HANDS, TARGET_SIZE, DatasetName, dataset_name
 from shiftgym.datasets.packaged import PACKAGED, package_dataset, packaged_index, withdraw
 from shiftgym.datasets.tiers import called_instead, missing_tiers
 from shiftgym.domains import robots
-from shiftgym.errors import DomainError, ShiftgymError, nearest
-from shiftgym.machine import usable_cpus
 from shiftgym_tools.making.collect import Collector
 from shiftgym_tools.making.jobs import Job, plan_job
 

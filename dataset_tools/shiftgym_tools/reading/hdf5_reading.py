@@ -19,7 +19,7 @@ from typing import Any
 import h5py
 from h5py import h5d, h5g, h5l  # pyright: ignore
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 OTHERS = {  # how files begin that are given another name by mistake

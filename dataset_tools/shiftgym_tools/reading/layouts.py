@@ -23,7 +23,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
 from shiftgym.datasets.flat import Flat
 from shiftgym.envs.tasks import TASKS
 from shiftgym_tools.reading.hdf5_reading import explained

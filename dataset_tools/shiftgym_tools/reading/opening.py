@@ -12,8 +12,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.store import minari_root
-from shiftgym.errors import ShiftgymError
 from shiftgym_tools.reading.hdf5_reading import (
     MOST_EXPANSION,
     SMALL,

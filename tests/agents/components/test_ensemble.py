@@ -12,7 +12,7 @@ import torch
 from agent_helpers import distance, make_arrays, make_pair, small, train, weights
 
 import shiftgym
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components.ensemble import (
     DECAY,
     LOG_VARIANCE_RANGE,

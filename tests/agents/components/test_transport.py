@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment, linprog
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components import transport
 from shiftgym_agents.components.transport import Transport, cost_matrix, couple, deviations, solve
 

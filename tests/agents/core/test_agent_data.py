@@ -10,7 +10,7 @@ import pytest
 import torch
 from agent_helpers import make_arrays, make_pair
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.data import Data, Scaling, check_pairs
 
 

@@ -11,7 +11,7 @@ import torch
 from agent_helpers import NAMES, make_agent, make_pair, small, train
 from robustness_helpers import make_subject
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.evaluation.attack import MinQAttack
 from shiftgym_agents.evaluation.perturb import ATTACK, suite_levels
 from shiftgym_agents.evaluation.robustness import measure

@@ -13,9 +13,9 @@ import pytest
 from robustness_helpers import make_subject
 
 import shiftgym
+from shiftgym.basics.errors import DomainError
 from shiftgym.cli import main
 from shiftgym.domains import Domain
-from shiftgym.errors import DomainError
 from shiftgym.making import from_kwargs, make_domain
 from shiftgym.modelling import build_model
 from shiftgym_agents.evaluation import rollouts

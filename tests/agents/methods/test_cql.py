@@ -14,7 +14,7 @@ from test_td3bc import assert_same, plain_net
 from torch import nn
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.methods.cql import CQL, overrated, squashed
 from shiftgym_agents.training.running import Running

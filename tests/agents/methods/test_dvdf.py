@@ -12,7 +12,7 @@ from agent_helpers import distance, make_agent, make_arrays, make_pair, small, t
 from filtering_helpers import ROWS, drawn, firsts, top, two_kinds
 from torch import Tensor
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components.source_values import ADVANTAGE
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.methods.dvdf import DVDF, DVDFOTDF, scaled

@@ -11,7 +11,7 @@ import torch
 from agent_helpers import distance, make_agent, make_pair, small, train, weights
 from filtering_helpers import ROWS, area_under_curve, drawn, firsts, top, two_kinds
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.pairs import ArrayPair
 from shiftgym_agents.methods.igdf import COSINE, IGDF, contrast_errors, cosine, held_out, share_mean

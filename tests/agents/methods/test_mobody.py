@@ -12,7 +12,7 @@ import torch
 from agent_helpers import ACT, OBS, distance, make_agent, make_arrays, make_pair, small, train
 
 import shiftgym
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components.ensemble import each
 from shiftgym_agents.components.mobody_dynamics import gaussian
 from shiftgym_agents.components.mobody_rows import released_ends, robot_ends

@@ -10,9 +10,9 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from agent_helpers import NAMES, make_pair, small
 
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import LONG, Count, Limit, Range, Seed, Share, Size, ranged, ranges_of
 from shiftgym.cli import main
-from shiftgym.errors import ShiftgymError
-from shiftgym.ranges import LONG, Count, Limit, Range, Seed, Share, Size, ranged, ranges_of
 from shiftgym_agents.commands import train as command
 from shiftgym_agents.commands.robustness import PerturbOptions
 from shiftgym_agents.commands.train import PairOptions
@@ -51,7 +51,7 @@ def numbers() -> list[Any]:
 def test_every_number_has_a_range_and_is_held_to_it(
     config: type, name: str, ranges: list[Range]
 ) -> None:
-    assert ranges, "give the field a type of shiftgym.ranges"
+    assert ranges, "give the field a type of shiftgym.basics.ranges"
     needed = NEEDED.get(config, {})
     default = getattr(config(**needed), name)
     for wrong in wrong_numbers(ranges[0]):

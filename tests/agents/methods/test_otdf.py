@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
 import shiftgym
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components import transport
 from shiftgym_agents.components.cvae import divergence, log_mixture
 from shiftgym_agents.core.data import Batch

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.cli import main
 from shiftgym.domains import catalogue
-from shiftgym.errors import ShiftgymError
 from shiftgym.scores import normalized_score
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.reports.comparison import Comparison, compare, describe, table, total

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from shiftgym.basics.errors import DomainError
 from shiftgym.cli import main
 from shiftgym.domains import catalogue
-from shiftgym.errors import DomainError
 from shiftgym.scores import has_reference
 from shiftgym_agents.commands import train as train_command
 from shiftgym_agents.methods.table import METHODS, method

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from agent_helpers import make_pair, small
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.reports.report import (
     describe,
     draw_curves,

@@ -17,9 +17,9 @@ from agent_helpers import make_pair, make_trainer, small
 from safetensors.numpy import load_file, save_file
 
 import shiftgym
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.cli import main
 from shiftgym.datasets.locks import acquire, release
-from shiftgym.errors import ShiftgymError
 from shiftgym.scores import reference
 from shiftgym_agents.core.pairs import ArrayPair
 from shiftgym_agents.evaluation.robustness import read_subject

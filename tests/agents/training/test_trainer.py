@@ -16,7 +16,7 @@ import torch
 from agent_helpers import NAMES, QUICK, make_pair, make_trainer, small
 from toy_training import start
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.policy import Policy
 from shiftgym_agents.methods.iql import IQL
 from shiftgym_agents.training.artifacts import hash_arrays, read_checkpoint

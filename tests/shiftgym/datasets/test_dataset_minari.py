@@ -11,7 +11,8 @@ from dataset_helpers import made_up, named
 from shiftgym_helpers import run_python
 
 import shiftgym
-from shiftgym import project, scores
+from shiftgym import scores
+from shiftgym.basics import project
 from shiftgym.datasets import cache
 from shiftgym.datasets.flat import episode_bounds, episode_returns, spaces
 from shiftgym.datasets.metadata import build

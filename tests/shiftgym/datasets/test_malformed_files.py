@@ -15,11 +15,11 @@ from dataset_helpers import made_up, named
 from safetensors.numpy import load_file, save_file
 
 import shiftgym
+from shiftgym.basics.errors import DomainError, ShiftgymError
+from shiftgym.basics.patterns import compiled, matches
 from shiftgym.datasets import listing
 from shiftgym.datasets.store import write_dataset
-from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym.making import load_domains
-from shiftgym.patterns import compiled, matches
 from shiftgym.policies import POLICIES, index, read_policy
 
 ATOMS = ("a", "b", ".", ".*", ".+", "[ab]", "[^a]", "(a|b)", "(ab|c.*)", "(a(b|c)|c)", "_", "a?",
@@ -120,4 +120,4 @@ def test_shown_values_are_short() -> None:
     for _ in range(100_000):
         nested = [nested]
     for value in (nested, 10**6000, "x" * 10_000):
-        assert len(shiftgym.errors.shown(value)) < 250
+        assert len(shiftgym.basics.errors.shown(value)) < 250

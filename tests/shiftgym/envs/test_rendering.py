@@ -82,7 +82,7 @@ look("main", hopper)
 """
 LATE_FAILURE = """
 import gymnasium as gym, shiftgym
-from shiftgym.opengl import explain_gl
+from shiftgym.drawing.opengl import explain_gl
 
 env = gym.make("ShiftHopper-v0", render_mode="rgb_array", width=32, height=32)
 env.reset(seed=0)

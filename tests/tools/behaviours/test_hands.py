@@ -14,7 +14,7 @@ import torch
 import training_helpers
 from training_helpers import finish, stored_updates
 
-from shiftgym.errors import DomainError, ShiftgymError
+from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.evaluation import evaluate, policy_act
 from shiftgym.policies import read_policy
 from shiftgym_agents.training.artifacts import read_checkpoint

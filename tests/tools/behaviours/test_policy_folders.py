@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.cli import main
-from shiftgym.errors import ShiftgymError
 from shiftgym_agents.training.artifacts import owned
 from shiftgym_tools.behaviours.config import BehaviourConfig
 from shiftgym_tools.behaviours.curves import Curves

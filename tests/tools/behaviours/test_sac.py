@@ -15,7 +15,7 @@ import torch
 import training_helpers
 from training_helpers import finish, stored_updates
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.policies import read_policy
 from shiftgym_agents.core import native
 from shiftgym_agents.core.building import NativeUnavailableError, _compiler

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from published_files import FILES, published
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.packaged import load_packaged, packaged_index
-from shiftgym.errors import ShiftgymError
-from shiftgym_tools.checking.bands import (
+from shiftgym_tools.comparing.bands import (
     DOMAINS,
     POINTS,
     TIMES,
@@ -28,7 +28,7 @@ from shiftgym_tools.checking.bands import (
     published_maximum,
     set_names,
 )
-from shiftgym_tools.checking.published_sets import (
+from shiftgym_tools.comparing.published_sets import (
     Published,
     measure_published,
     name_of_file,
@@ -37,7 +37,7 @@ from shiftgym_tools.checking.published_sets import (
     read_table,
     write_table,
 )
-from shiftgym_tools.checking.style import measure_style
+from shiftgym_tools.comparing.style import measure_style
 
 DATA = Path(__file__).parents[3] / "docs" / "data"
 AGAIN = "python docs/make_measures.py writes it anew"

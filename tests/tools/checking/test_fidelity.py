@@ -9,9 +9,9 @@ import pytest
 from published_files import FILES, JOINS, published
 
 import shiftgym
-from shiftgym.errors import ShiftgymError
-from shiftgym_tools.checking.fidelity import fidelity, file_domain, read_transitions
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_tools.checking.replay import FIELDS, Transitions, replay
+from shiftgym_tools.comparing.fidelity import fidelity, file_domain, read_transitions
 
 LOCOMOTION = ["hopper", "walker2d", "halfcheetah", "ant"]
 

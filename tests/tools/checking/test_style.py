@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shiftgym.datasets.packaged import load_packaged
-from shiftgym_tools.checking.style import FORWARD, Style, action_change, measure_style, unexplained
+from shiftgym_tools.comparing.style import FORWARD, Style, action_change, measure_style, unexplained
 
 ROBOT = "hopper"
 

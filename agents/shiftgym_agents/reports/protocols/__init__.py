@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shiftgym.basics.errors import DomainError, nearest
 from shiftgym.datasets.names import DatasetName, dataset_name
 from shiftgym.domains import Domain
-from shiftgym.errors import DomainError, nearest
 from shiftgym_agents.methods.table import METHODS, method
 
 FILES = Path(__file__).parent

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from shiftgym.errors import RenderError
+from shiftgym.basics.errors import RenderError
 
 INSTALL = (
     "Without a display, set MUJOCO_GL=egl (or MUJOCO_GL=osmesa) before Python starts. On Debian or "

@@ -19,11 +19,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.flat import Flat
 from shiftgym.datasets.names import DatasetName, dataset_name
 from shiftgym.domains import episode_steps
-from shiftgym.errors import ShiftgymError
-from shiftgym_tools.checking.style import DIGITS, Style, measure_style
+from shiftgym_tools.comparing.style import DIGITS, Style, measure_style
 
 ROBOTS = ("hopper", "walker2d", "halfcheetah", "ant")
 SHIFTS = ("kinematic", "morph", "gravity-x0p5")

@@ -25,7 +25,7 @@ from math import factorial, frexp, fsum
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
 
 INPUT_BITS, WEIGHT_BITS = 24, 28
 MOST_TERMS = 1 << 20

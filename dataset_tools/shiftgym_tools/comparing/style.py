@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftgym.arrays import Array
+from shiftgym.basics.arrays import Array
 from shiftgym.datasets.flat import episode_bounds
 from shiftgym.domains import Domain, episode_steps
 from shiftgym.making import domain

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import Domain
+from shiftgym.drawing.rendering import Picture
 from shiftgym.engine import mujoco
 from shiftgym.envs.tasks import TASKS
-from shiftgym.errors import ShiftgymError
 from shiftgym.evaluation import Act, policy_act, random_act
 from shiftgym.making import domain
 from shiftgym.modelling import build_model
 from shiftgym.policies import load_policy, top_policy
-from shiftgym.rendering import Picture
 
 Image = NDArray[np.uint8]
 BODY_EDITS = {"size", "pos", "fromto", "ipos"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shiftgym_tools.checking.fidelity_measures import FileReport, Spread
+from shiftgym_tools.comparing.fidelity_measures import FileReport, Spread
 
 INTRODUCTION = """\
 # Fidelity: published transitions, replayed

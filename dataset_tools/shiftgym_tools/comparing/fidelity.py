@@ -20,13 +20,13 @@ import tyro
 from tqdm import tqdm
 
 import shiftgym
+from shiftgym.basics.errors import DomainError, ShiftgymError, nearest
 from shiftgym.domains import Domain, catalogue, level_token
 from shiftgym.engine import mujoco
-from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym.making import domain
-from shiftgym_tools.checking.fidelity_measures import FileReport, Spread
-from shiftgym_tools.checking.fidelity_page import page, table
 from shiftgym_tools.checking.replay import FIELDS, Replay, Transitions, replay
+from shiftgym_tools.comparing.fidelity_measures import FileReport, Spread
+from shiftgym_tools.comparing.fidelity_page import page, table
 from shiftgym_tools.reading.hdf5_reading import (
     check_regular,
     explained,

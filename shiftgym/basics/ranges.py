@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Annotated, Any, ParamSpec, TypeVar, get_args, get_type_hints
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from shiftgym.errors import RenderError, ShiftgymError, nearest
-from shiftgym.opengl import check_window, explain_gl, prefer_headless
+from shiftgym.basics.errors import RenderError, ShiftgymError, nearest
+from shiftgym.drawing.opengl import check_window, explain_gl, prefer_headless
 
 if TYPE_CHECKING:  # importing MuJoCo can already fail for want of OpenGL; see explain_gl
     import mujoco

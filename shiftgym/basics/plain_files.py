@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from shiftgym.errors import ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 
 KINDS = {
     stat.S_IFIFO: "a pipe",

@@ -16,7 +16,7 @@ from typing import Any
 
 from shiftgym.datasets.names import dataset_name
 from shiftgym.scores import reference
-from shiftgym_tools.checking.published_sets import ROBOTS, SHIFTS, Published
+from shiftgym_tools.comparing.published_sets import ROBOTS, SHIFTS, Published
 
 POINTS = 10.0  # between our medium and the published one
 SHARES = (0.9, 0.8)  # of the published maximum: the expert's first and second bar
