@@ -1,0 +1,49 @@
+"""Run the Python that the front pages show, as a reader would paste it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shiftgym.cli import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/index.md")
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.M | re.S)
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Give a page's code blocks of one language; empty for shell."""
+    found = FENCE.findall((ROOT / page).read_text(encoding="utf-8"))
+    return [code for told, code in found if told == language]
+
+
+PYTHON = [(page, code) for page in PAGES for code in blocks(page, "python")]
+LINES = [
+    line
+    for page in (*PAGES, "docs/agents.md", "docs/datasets.md", "docs/importing.md")
+    for block in blocks(page, "")
+    for line in re.sub(r"\\\n\s*", "", block).splitlines()
+    if re.match(r"shiftgym (?![\w ]+:)", line) and "..." not in line and "METHOD" not in line
+]
+
+
+@pytest.mark.parametrize(("page", "code"), PYTHON, ids=[page for page, _ in PYTHON])
+def test_python_on_the_front_pages_runs(page: str, code: str, tmp_path: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert found.returncode == 0, found.stderr[-2000:]
+
+
+def test_every_command_that_pages_show_exists() -> None:
+    assert len(LINES) > 20
+    for line in LINES:
+        words = shlex.split(line, comments=True)[1:]
+        named = {" ".join(words[:2]), words[0]} if words else set()
+        assert named & set(COMMANDS) or words[0].startswith("-"), line
