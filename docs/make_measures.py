@@ -23,7 +23,7 @@ from shiftgym.datasets import dataset_name
 from shiftgym.datasets.flat import Flat, concatenate
 from shiftgym.datasets.names import TARGET_SIZE
 from shiftgym.datasets.packaged import load_packaged, packaged_index
-from shiftgym.datasets.tiers import available
+from shiftgym.datasets.tiers import policy_of
 from shiftgym.domains import robots
 from shiftgym.making import domain
 from shiftgym.policies import index
@@ -68,7 +68,7 @@ def sources() -> dict[str, tuple[str, str, Callable[[], Flat]]]:
     found: dict[str, tuple[str, str, Callable[[], Flat]]] = {}
     for robot in robots():
         for tier in ("medium", "expert"):
-            if policy := available(domain(robot), tier):
+            if policy := policy_of(domain(robot), tier):
                 sha256 = index()[policy]["sha256"]
                 found[policy] = sha256, robot, lambda r=robot, p=policy: sample(r, p)
     for name, entry in packaged_index().items():

@@ -92,6 +92,8 @@ Number = Annotated[float, Range()]
 """Any finite number."""
 Amount = Annotated[float, Range(0)]
 """A weight, cost or duration, or none."""
+AmountOrInf = Annotated[float, Range(0, infinite=True)]
+"""An amount without an upper end: inf means that nothing, or everything, passes."""
 Positive = Annotated[float, Range(0, open_low=True)]
 """A step size, a scale."""
 Limit = Annotated[float, Range(0, open_low=True, infinite=True)]

@@ -70,7 +70,7 @@ class LatentDynamicsConfig:
     """Most updates of the models."""
     model_every: Count = 500
     """Updates between looks at their error on held-out target rows."""
-    model_patience: Count = 5
+    model_patience: CountOrNone = 5
     """Looks without a member improving by 1 % before a run stops; 0 to go on to the end."""
     model_hold_out: HeldOut = 0.1
     """Share of target rows to judge them by."""

@@ -34,7 +34,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from shiftgym.basics.ranges import Amount, Count, CountOrNone, HeldOut, Positive, Size
+from shiftgym.basics.ranges import Amount, AmountOrInf, Count, CountOrNone, HeldOut, Positive, Size
 from shiftgym_agents.components.likelihood import Density, DensityOptions
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import SIDES, Batch
@@ -56,7 +56,7 @@ class BOSAConfig(TD3Config):
     """Weight of the values of source rows' actions in the critics' loss."""
     conservation_floor: bool = True
     """Push these down to the least return that the data's rewards allow, no further."""
-    threshold: Amount = 0.01
+    threshold: AmountOrInf = 0.01
     """Least density of a source row's next state for the row to train the critics."""
     mask: Literal["source", "all"] = "source"
     """Ask this of source rows, or of target rows, too."""

@@ -38,7 +38,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from shiftgym.basics.ranges import Limit, Share
+from shiftgym.basics.ranges import Amount, Limit
 from shiftgym_agents.components.ensemble import Ensemble, EnsembleConfig
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch
@@ -52,7 +52,7 @@ BETA = {"hopper": 0.1, "halfcheetah": 0.3, "walker2d": 1.0}
 class DROCOConfig(IQLConfig, EnsembleConfig):
     """Set the hyperparameters of DROCO."""
 
-    beta: Share = 0.5
+    beta: Amount = 0.5
     """Share of the worst predicted value in a source row's bootstrap; 0 is IQL, 1 fully robust."""
     huber: Limit = 30.0
     """Error of a source row beyond which the critics' loss grows linearly; inf for squares."""

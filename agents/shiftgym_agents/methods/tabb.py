@@ -31,7 +31,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from shiftgym.basics.ranges import Amount, CountOrNone, Limit, Share
+from shiftgym.basics.ranges import Amount, AmountOrInf, CountOrNone, Limit, Share
 from shiftgym_agents.components.latents import Latents, LatentsConfig
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch
@@ -44,7 +44,7 @@ from shiftgym_agents.methods.iql import IQL, IQLConfig
 class TABBConfig(IQLConfig, LatentsConfig):
     """Set the hyperparameters of TABB."""
 
-    weight_temperature: Amount = 1.0
+    weight_temperature: AmountOrInf = 1.0
     """Temperature of source weights: towards 0 only the best row counts, inf weighs all alike."""
     weight_scale: Literal["mean", "median", "one"] = "mean"
     """What TBM is divided by before: its mean or median over the batch, or nothing."""

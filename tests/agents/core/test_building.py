@@ -202,7 +202,7 @@ def test_compiler_that_gives_no_library_is_named(
 
 
 KILLED = """
-import sys; from pathlib import Path; from shiftgym_agents import building
+import sys; from pathlib import Path; from shiftgym_agents.core import building
 building.build(Path(sys.argv[1]), "-shared")
 """
 

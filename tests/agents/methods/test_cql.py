@@ -164,7 +164,7 @@ def test_penalty_is_that_of_the_first_rows_of_each_dataset() -> None:
     assert torch.equal(kept, expected)  # of rows drawn at random, the first are a random draw
     assert torch.equal(agent.some(batch.obs[:, None])[:, 0], expected)
     assert [prepared(penalty_rows=rows).penalised for rows in (0, 5, 99)] == [ROWS, 5, ROWS]
-    with pytest.raises(ShiftgymError, match="--penalty-rows"):
+    with pytest.raises(ShiftgymError, match="penalty_rows must be"):
         prepared(penalty_rows=-1)
 
 

@@ -387,7 +387,7 @@ def test_without_model_rows_and_preference_it_is_td3bc() -> None:
 def test_numbers_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ShiftgymError, match="--elites is 4: give 1 to --members"):
         make_mobody(elites=4)
-    with pytest.raises(ShiftgymError, match="--model-share is 1.5: give 0 to 1"):
+    with pytest.raises(ShiftgymError, match="model_share must be a number from 0 to 1, got 1.5"):
         make_mobody(model_share=1.5)
 
 

@@ -332,7 +332,7 @@ def test_each_run_has_its_own_targets_support() -> None:
 
 def test_keep_must_leave_rows_and_be_shared() -> None:
     for wrong in (0.0, 0.01, 1.2):
-        with pytest.raises(ShiftgymError, match="--keep"):
+        with pytest.raises(ShiftgymError, match="keep"):
             make(keep=wrong)
     two = [small("otdf", keep=k) for k in (0.5, 0.8)]
     with pytest.raises(ShiftgymError, match="share one --keep"):

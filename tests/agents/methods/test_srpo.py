@@ -123,5 +123,5 @@ def test_a_neutral_discriminator_pays_nothing_but_the_official_one_charges() -> 
 
 def test_a_share_that_leaves_no_state_is_refused() -> None:
     for top in (0.0, 1.0):
-        with pytest.raises(ShiftgymError, match="--top"):
+        with pytest.raises(ShiftgymError, match="top"):
             make_agent("srpo", small("srpo", top=top), pairs=[make_pair()])

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -339,6 +340,7 @@ def test_tensorboard_and_the_table_agree_after_kills(tmp_path: Path) -> None:
     for update in (10, 20, 30):  # the checkpoint is of update 20, and then comes the kill
         metrics.add(rows(update), update)
     metrics.close()
+    time.sleep(1.1)  # TensorBoard orders files by the second they were begun in
     again = Metrics(tmp_path, {"train": 20}, 20)
     for update in (30, 40):
         again.add(rows(update), update)

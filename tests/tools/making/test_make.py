@@ -33,7 +33,7 @@ from shiftgym_tools.making import make as making
 from shiftgym_tools.making.recipes import wanted_policies
 
 DATA = "data/main_data.hdf5"
-SMALL_BLOCKS = "from shiftgym_tools import collect; collect.BLOCK_ROWS = 1000"
+SMALL_BLOCKS = "from shiftgym_tools.making import collect; collect.BLOCK_ROWS = 1000"
 SLOW_WRITING = """
 import time
 from shiftgym.datasets.hdf5 import EpisodeWriter
