@@ -85,12 +85,20 @@ class HandConfig:
     @property
     def slugs(self) -> tuple[str, ...]:
         """List the domains that are trained, one agent each."""
-        names = self.domains or (self.robot, *(f"{self.robot}-{shift}" for shift in SHIFTS))
-        found = [domain(name) for name in names]
-        foreign = [of.slug for of in found if of.robot != self.robot]
-        if foreign:
-            raise DomainError(f"{', '.join(foreign)}: not of the robot {self.robot}.")
-        return tuple(of.slug for of in found)
+        return hand_slugs(self.robot, self.domains)
+
+
+def hand_slugs(robot: str, domains: tuple[str, ...]) -> tuple[str, ...]:
+    """Check the domains of a hand; none stands for the hand itself and its standard shifts.
+
+    Raises:
+        DomainError: an unknown domain, or one of another robot.
+    """
+    found = [domain(name) for name in domains or (robot, *(f"{robot}-{at}" for at in SHIFTS))]
+    foreign = [of.slug for of in found if of.robot != robot]
+    if foreign:
+        raise DomainError(f"{', '.join(foreign)}: not of the robot {robot}.")
+    return tuple(of.slug for of in found)
 
 
 class HandTrainer:
