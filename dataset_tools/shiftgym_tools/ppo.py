@@ -63,6 +63,10 @@ class PPOConfig:
     """Log of every action's spread at the start; None for the expert's own (-0.7 from scratch)."""
     min_log_std: float = -3.0
     """Least log of an action's spread."""
+    anneal: tuple[int, int] | None = None
+    """From which iteration to which the logs of spreads are led to `final_log_std`."""
+    final_log_std: float = -2.5
+    """Greatest log of an action's spread after `anneal`: what acts in data should err little."""
     entropy_bonus: float = 0.0
     """Reward per nat of the policy's entropy, in units of a standardised advantage."""
     max_gradient_norm: float = 0.5
@@ -171,6 +175,7 @@ class PPO:
             self.state[f"{name}_var"] = torch.ones(self.runs, 1, size)
         self.state["rates"] = torch.full((self.runs, 1), config.learning_rate)
         self.state["metrics"] = torch.zeros(self.runs, len(METRICS))
+        self.state["ceilings"] = torch.full((self.runs, act_size), math.inf)  # of log_std
         self.updates = 0  # iterations: one rollout and its gradient steps
 
     def means(self, obs: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -207,6 +212,7 @@ class PPO:
             old_mean = self.means(obs)
             old_log_std = s["actors"][:, None, -self.act_size :].clone()
         total = torch.zeros(self.runs, len(METRICS))
+        self._lower_ceilings()
         going = torch.full((self.runs, 1), self.updates >= cfg.warmup)
         each = torch.arange(self.runs)[:, None]
         size = obs.shape[1] // cfg.minibatches
@@ -233,6 +239,16 @@ class PPO:
             s["in_shift"].copy_(s["obs_mean"])
             s["in_scale"].copy_(s["obs_var"].sqrt().clamp(min=LEAST_SPREAD))
         self.updates += 1
+
+    def _lower_ceilings(self) -> None:
+        """Lead every log_std from where it is to at most `final_log_std`, as `anneal` says."""
+        if self.config.anneal is None or self.updates < self.config.anneal[0]:
+            return
+        log_std, ceilings = self.state["actors"][:, -self.act_size :], self.state["ceilings"]
+        left = max(self.config.anneal[1] - self.updates, 1)
+        ceilings.copy_(torch.minimum(log_std, ceilings))
+        over = (ceilings - self.config.final_log_std).clamp(min=0)
+        ceilings.sub_(over / left)
 
     def _targets(self, rollout: Rollout, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Give standardised advantages (R, N, 1), standardised returns, explained variance (R,)."""
@@ -299,7 +315,8 @@ class PPO:
             clipped = ((new - old).exp() - 1).abs().gt(cfg.clip).float().mean((1, 2))
             going = going & (kl <= cfg.kl_limit)[:, None]
             self._adam("actors", gradient, self.state["rates"], going)
-            self.state["actors"][:, -self.act_size :].clamp_(min=cfg.min_log_std)
+            log_std = self.state["actors"][:, -self.act_size :]
+            log_std.copy_(torch.minimum(log_std, self.state["ceilings"]).clamp(min=cfg.min_log_std))
         return kl, clipped, going
 
     @torch.no_grad()
