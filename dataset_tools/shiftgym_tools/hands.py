@@ -72,6 +72,11 @@ class HandConfig:
     """Sub-environments that each agent steps in parallel (at most 1000)."""
     rollout_steps: int = 200
     """Steps of each sub-environment per iteration; 200 is a whole episode."""
+    episode_steps: int = 200
+    """Training episodes are cut here, and bootstrapped: 100 sees more of the first moves, which
+    decide, and less of holding still. Evaluations take whole episodes."""
+    enough: float = 1.0
+    """Success of every agent's last 100 training episodes above which training ends early."""
     shaping: float = 0.0
     """Times (1 + cosine of pen and target) / 2, added to what the pen's learner is paid: 20 leads
     far pens on, where the true reward hardly rises. Returns are always the true ones."""
@@ -136,6 +141,7 @@ class HandTrainer:
         self.successes: list[deque[bool]] = [deque(maxlen=RECENT) for _ in self.slugs]
         count = self.agents * self.copies
         self.running, self.held = np.zeros(count), np.zeros(count, dtype=np.int64)
+        self.ages = np.zeros(count, dtype=np.int64)  # steps of the running episodes
         self.steps, self.seconds, self.learner_seconds = 0, 0.0, 0.0
         self.rows: list[dict[str, Any]] = []
         if found:
@@ -163,6 +169,7 @@ class HandTrainer:
         self.envs.set_state(section(arrays, "env."))
         self.obs = arrays["obs"].copy()
         self.running, self.held = arrays["running"].copy(), arrays["held"].copy()
+        self.ages = arrays["ages"].copy()
         self.steps, self.rows = state["count"], state["rows"]
         self.seconds, self.learner_seconds = state["seconds"], state["learner_seconds"]
         for run in range(self.agents):
@@ -174,7 +181,7 @@ class HandTrainer:
         arrays = {f"ppo.{name}": tensor.numpy() for name, tensor in self.ppo.save().items()}
         arrays |= {f"env.{name}": np.asarray(a) for name, a in self.envs.get_state().items()}
         arrays |= {f"start.{name}": array for name, array in (self.start or {}).items()}
-        arrays |= {"obs": self.obs, "running": self.running, "held": self.held}
+        arrays |= {"obs": self.obs, "running": self.running, "held": self.held, "ages": self.ages}
         state: dict[str, Any] = {"count": self.steps, "updates": self.ppo.updates}
         state |= {"seconds": self.seconds, "learner_seconds": self.learner_seconds}
         state |= {"returns": [list(own) for own in self.returns], "about": self.about}
@@ -193,7 +200,8 @@ class HandTrainer:
             actions = self.ppo.act(obs, noise[:, t])
             step = self.envs.step(actions.flatten(0, 1).numpy())
             after, reward, terminated, truncated, infos = step
-            ended = terminated | truncated
+            self.ages += 1
+            ended = terminated | truncated | (self.ages >= self.config.episode_steps)
             kept.obs[:, t], kept.actions[:, t] = obs, actions
             kept.next_obs[:, t] = torch.as_tensor(after, dtype=torch.float32).view(shape)
             rooms = kept.rewards, kept.terminated, kept.ended
@@ -206,7 +214,7 @@ class HandTrainer:
                 self.returns[row // self.copies].append(float(self.running[row]))
                 self.successes[row // self.copies].append(bool(self.held[row] > goal))
             if ended.any():
-                self.running[ended], self.held[ended] = 0, 0
+                self.running[ended], self.held[ended], self.ages[ended] = 0, 0, 0
                 after, _ = self.envs.reset(options={"reset_mask": ended})
             self.obs = after
         self.steps += self.config.rollout_steps * self.copies
@@ -225,7 +233,7 @@ class HandTrainer:
         start = self.ppo.updates
         bar = tqdm(total=config.updates, initial=start, disable=not config.progress, **look)
         with stop, bar:
-            while self.ppo.updates < config.updates and not stop.requested:
+            while self.ppo.updates < config.updates and not (stop.requested or self.learned):
                 began = time.monotonic()
                 self.collect()
                 collected = time.monotonic()
@@ -242,9 +250,17 @@ class HandTrainer:
                 if config.progress:
                     bar.set_postfix_str(self._progress(), refresh=False)
                     bar.update(1)
+        if not stop.requested and self.rows[-1]["updates"] != self.ppo.updates:
+            self.evaluate()  # where training ended off the beat
         self.checkpoint()
         draw_hand_curves(self.rows, config.out / "curves.png")
         return not stop.requested
+
+    @property
+    def learned(self) -> bool:
+        """Whether every agent's last training episodes succeeded often enough."""
+        whole = all(len(own) == RECENT for own in self.successes)
+        return whole and min(map(np.mean, self.successes)) > self.config.enough
 
     def evaluate(self) -> None:
         """Measure and save every agent's deterministic policy in its own domain."""
