@@ -260,7 +260,7 @@ class HandTrainer:
     def learned(self) -> bool:
         """Whether every agent's last training episodes succeeded often enough."""
         whole = all(len(own) == RECENT for own in self.successes)
-        return whole and min(map(np.mean, self.successes)) > self.config.enough
+        return whole and bool(min(map(np.mean, self.successes)) > self.config.enough)
 
     def evaluate(self) -> None:
         """Measure and save every agent's deterministic policy in its own domain."""

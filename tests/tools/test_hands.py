@@ -172,6 +172,21 @@ def test_log_std_starts_as_told_and_keeps_its_floor():
     assert ppo.policy_arrays(0)["log_std"].min() >= -1.0
 
 
+def test_noise_is_led_down_to_where_it_should_end_and_never_up():
+    start = convert(made_up_expert(OBS, ACT)) | {"log_std": np.float32([-0.5, -1.0, -4.0])}
+    config = replace(SMALL, anneal=(2, 6), final_log_std=-2.0, min_log_std=-5.0, entropy_bonus=1.0)
+    ppo = PPO(OBS, ACT, config, [0], start)
+    seen = []
+    for i in range(8):
+        ppo.learn(made_up_rollout(1, seed=i))
+        seen.append(ppo.policy_arrays(0)["log_std"])
+    assert (seen[1] > [-0.51, -1.01, -4.01]).all()  # what the entropy bonus asks for, until it begins
+    middle = np.stack(seen)[2:6, :2]
+    assert (np.diff(middle, axis=0) < 0).all() and (middle[1] > -1.9).all()
+    assert (seen[5][:2] <= -2.0 + 1e-5).all() and (seen[7][:2] <= -2.0 + 1e-5).all()
+    assert abs(seen[7][2] + 4.0) < 0.05
+
+
 def test_moving_return_spread_keeps_the_predictions():
     ppo = PPO(OBS, ACT, replace(SMALL, value_learning_rate=0.0), [0, 1])
     ppo.learn(made_up_rollout(2))
@@ -211,7 +226,8 @@ def test_learner_alone_equals_learner_among_others(scratch):
 TINY = """
 --robot pen --domains pen pen-morph-medium --updates 4 --ppo.width 16 --ppo.warmup 1
 --ppo.minibatches 2 --ppo.epochs 2 --envs-per-agent 3 --rollout-steps 30 --evaluate-every 2
---evaluation-episodes 1 --checkpoint-minutes 0 --no-progress
+--evaluation-episodes 1 --checkpoint-minutes 0 --no-progress --episode-steps 25 --shaping 5
+--ppo.anneal 1 3
 """.split()
 
 
@@ -298,6 +314,45 @@ def test_agent_alone_equals_agent_among_others(tmp_path):
         torch.testing.assert_close(
             both.ppo.state[name][1:], alone.ppo.state[name], rtol=1e-3, atol=1e-4
         )
+
+
+def test_cut_episodes_end_without_terminating_and_start_anew(tmp_path):
+    trainer = HandTrainer(tiny(tmp_path, episode_steps=5))
+    first = trainer.obs.copy()
+    trainer.collect()
+    kept = trainer.rollout
+    assert (kept.ended.nonzero()[:, 1].unique() == torch.tensor([4, 9])).all()
+    assert not kept.terminated.any() and kept.ended[:, 4].all()
+    arm = slice(0, 27)  # the door stands elsewhere, the arm starts as it always does
+    again = kept.obs[:, 5].flatten(0, 1).numpy()
+    np.testing.assert_allclose(again[:, arm], first[:, arm], atol=1e-6)
+    assert not np.allclose(kept.next_obs[:, 4].flatten(0, 1)[:, arm], first[:, arm], atol=1e-3)
+    assert all(len(own) == 4 for own in trainer.returns)
+
+
+def test_shaping_pays_the_learner_and_leaves_returns_true(tmp_path):
+    pen = dict(robot="pen", domains=("pen",), rollout_steps=6, episode_steps=6)
+    plain, shaped = (
+        HandTrainer(tiny(tmp_path / str(weight), shaping=weight, **pen)) for weight in (0.0, 8.0)
+    )
+    for trainer in (plain, shaped):
+        trainer.collect()
+    assert plain.returns[0] == shaped.returns[0]
+    extra = (shaped.rollout.rewards - plain.rollout.rewards)[0]
+    after = plain.rollout.next_obs[0]
+    cosine = 1 - (after[..., 42:45] ** 2).sum(-1) / 2  # of unit vectors, from their difference
+    torch.testing.assert_close(extra, 8 * (1 + cosine) / 2, rtol=1e-4, atol=1e-4)
+
+
+def test_training_ends_once_every_agent_succeeds_often_enough(tmp_path):
+    trainer = HandTrainer(tiny(tmp_path, updates=3, evaluate_every=2, enough=0.7))
+    trainer.successes[0].extend([True] * 100)
+    trainer.successes[1].extend([True] * 75 + [False] * 25)
+    assert trainer.learned
+    trainer.successes[1].extend([False] * 10)
+    assert not trainer.learned
+    assert trainer.run() and trainer.ppo.updates == 3
+    assert [row["updates"] for row in trainer.rows[::2]] == [0, 2, 3]
 
 
 def test_divergence_is_reported_by_domain(tmp_path):
