@@ -19,7 +19,6 @@ COMMANDS = {
     "policies measure": ("shiftgym.commands.policies:measure", "measure a policy anew"),
     "policies train": ("shiftgym_tools.behaviours:train", "train behaviour policies with SAC"),
     "policies train-hands": ("shiftgym_tools.hands:train", "train the hands' policies with PPO"),
-    "policies train-hands-sac": ("shiftgym_tools.hand_sac:train", "train the hands' with SAC"),
     "policies grade": ("shiftgym_tools.grading:grade", "choose and measure trained policies"),
     "policies package": (
         "shiftgym_tools.packaging:package",

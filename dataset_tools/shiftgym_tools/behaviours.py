@@ -46,9 +46,6 @@ MARGIN = 65_536  # replay rows per agent that fit between two checkpoints
 class Trainer:
     """Own the environments, agents and replay of one run folder, from a checkpoint or afresh."""
 
-    rows_per_step = 1  # rows that a step of one sub-environment puts into the replay
-    more_columns: tuple[str, ...] = ()  # of curves.csv, that `evaluate` measures besides
-
     def __init__(self, config: BehaviourConfig) -> None:
         self.config = config
         self.slugs = config.slugs
@@ -94,8 +91,7 @@ class Trainer:
             self._restore(*found)
         else:
             self._begin()
-        done = self.sac.updates if found else -1
-        self.curves = Curves(config.out / "curves.csv", done, self.more_columns)
+        self.curves = Curves(config.out / "curves.csv", self.sac.updates if found else -1)
         if not found:
             self.evaluate()
             self.checkpoint()
@@ -155,7 +151,7 @@ class Trainer:
         noise = self.sac.draw_uniform(*shape) if random else self.sac.draw(*shape)
         for i in range(self.rounds):
             obs = self.obs.reshape(self.agents, self.copies, -1)
-            actions = self.first_actions(obs, noise[:, i]) if random else self.sac.act(obs, noise[:, i])
+            actions = noise[:, i].cpu().numpy() if random else self.sac.act(obs, noise[:, i])
             flat = actions.reshape(self.agents * self.copies, -1)
             after, reward, terminated, truncated, _ = self.envs.step(flat)
             shaped = reward + self.config.reward_bonus
@@ -167,7 +163,7 @@ class Trainer:
             done = terminated | truncated
             ripe = self.pending.push(rows, done)
             if ripe is not None:
-                self.store(ripe.reshape(self.agents, self.copies, -1))
+                self.replay.add(ripe.reshape(self.agents, self.copies, -1))
             self.running += reward
             for k in np.flatnonzero(done):
                 self.recent[k // self.copies].append(float(self.running[k]))
@@ -177,14 +173,6 @@ class Trainer:
                 after, _ = self.envs.reset(options={"reset_mask": done})
             self.obs = after
             self.steps += self.copies
-
-    def first_actions(self, obs: np.ndarray, noise: torch.Tensor) -> np.ndarray:
-        """Choose the actions before the first update: the uniform numbers themselves."""
-        return noise.cpu().numpy()
-
-    def store(self, rows: np.ndarray) -> None:
-        """Put a step's transitions `(R, k, D)` into the replay."""
-        self.replay.add(rows)
 
     def run(self) -> bool:
         """Train to the configured number of updates; return False when interrupted before it."""
@@ -206,7 +194,7 @@ class Trainer:
                 due = self.sac.updates // config.evaluate_every > before // config.evaluate_every
                 if due:
                     self.evaluate()
-                room = self.replay.room >= self.rounds * self.copies * self.rows_per_step
+                room = self.replay.room >= self.rounds * self.copies
                 if now - last_save > 60 * config.checkpoint_minutes or not room:
                     self.checkpoint()
                     last_save = time.monotonic()
@@ -294,14 +282,14 @@ def warm_start(sac: SAC, path: Path, slugs: tuple[str, ...]) -> None:
         sac.state[name].copy_(value)
 
 
-def train_behaviours(config: BehaviourConfig, kind: type[Trainer] = Trainer) -> Path:
+def train_behaviours(config: BehaviourConfig) -> Path:
     """Train (or go on training) one agent per domain and return the run's folder.
 
     Raises:
         ValueError: The folder holds a run of another configuration; the message lists what differs.
         FloatingPointError: An agent diverged; the message names its domain.
     """
-    trainer = kind(config)
+    trainer = Trainer(config)
     try:
         finished = trainer.run()
     finally:

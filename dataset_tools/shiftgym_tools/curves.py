@@ -20,26 +20,26 @@ class Curves:
         path: The CSV file.
         updates: Rows beyond this count are dropped: they were written after the checkpoint that
             training resumes from, and will be written again.
-        more: Columns after those of `COLUMNS`.
     """
 
-    def __init__(self, path: Path, updates: int, more: tuple[str, ...] = ()) -> None:
-        self.path, self.columns = path, [*COLUMNS, *more]
+    def __init__(self, path: Path, updates: int) -> None:
+        self.path = path
         rows = [row for row in read_curves(path) if int(row["updates"]) <= updates]
         temporary = path.with_name(f".{path.name}.tmp")
         with open(temporary, "w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(self.columns)
-            writer.writerows(self._cells(rows))
+            writer.writerow(COLUMNS)
+            writer.writerows(_cells(rows))
         temporary.replace(path)
 
     def add(self, rows: list[dict[str, object]]) -> None:
-        """Append rows with the keys of `columns`."""
+        """Append rows with the keys of `COLUMNS`."""
         with open(self.path, "a", newline="") as file:
-            csv.writer(file).writerows(self._cells(rows))
+            csv.writer(file).writerows(_cells(rows))
 
-    def _cells(self, rows: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
-        return [[row[column] for column in self.columns] for row in rows]
+
+def _cells(rows: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
+    return [[row[column] for column in COLUMNS] for row in rows]
 
 
 def read_curves(path: Path) -> list[dict[str, str]]:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 import shiftgym
 from shiftgym.domains import domain
-from shiftgym.errors import DomainError
+from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym.evaluation import HELD, evaluate, policy_act
 from shiftgym.policies import Policy
 from shiftgym_agents.artifacts import (
@@ -42,6 +42,7 @@ from shiftgym_agents.artifacts import (
 from shiftgym_agents.interrupt import StopRequest
 from shiftgym_tools.behaviour_config import plain, require_same
 from shiftgym_tools.hand_experts import LAYOUT, read_start
+from shiftgym_tools.hindsight import Hindsight, HindsightConfig
 from shiftgym_tools.pen_goals import DIRECTION, TARGET
 from shiftgym_tools.ppo import METRICS, PPO, PPOConfig, Rollout
 
@@ -68,6 +69,8 @@ class HandConfig:
     """Agent k draws everything from seed + k, its environments from 1000 (seed + k + 1) on."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Hyperparameters of the learner."""
+    hindsight: HindsightConfig = field(default_factory=HindsightConfig)
+    """How the pen imitates its own episodes."""
     envs_per_agent: int = 48
     """Sub-environments that each agent steps in parallel (at most 1000)."""
     rollout_steps: int = 200
@@ -115,6 +118,11 @@ class HandTrainer:
 
     def __init__(self, config: HandConfig) -> None:
         self.config, self.slugs = config, config.slugs
+        if config.hindsight.steps and config.robot != "pen":
+            raise ShiftgymError(
+                "Only the pen's episodes serve other targets: leave out --hindsight.steps for the "
+                f"{config.robot}."
+            )
         self.agents, self.copies = len(self.slugs), config.envs_per_agent
         names = [slug for slug in self.slugs for _ in range(self.copies)]
         self.envs: Any = shiftgym.make_vec(
@@ -135,6 +143,8 @@ class HandTrainer:
         self.ppo = PPO(self.obs_size, self.act_size, config.ppo, seeds, self.start)
         shape = (self.agents, config.rollout_steps, self.copies, self.obs_size, self.act_size)
         self.rollout = Rollout.empty(*shape)
+        self.hindsight = Hindsight(config.hindsight, shape) if config.hindsight.steps else None
+        self.covered = np.zeros(self.agents)  # share of targets that some episode would serve
         self.provenance = provenance()
         (config.out / "snapshots").mkdir(parents=True, exist_ok=True)
         self.returns: list[deque[float]] = [deque(maxlen=RECENT) for _ in self.slugs]
@@ -169,7 +179,9 @@ class HandTrainer:
         self.envs.set_state(section(arrays, "env."))
         self.obs = arrays["obs"].copy()
         self.running, self.held = arrays["running"].copy(), arrays["held"].copy()
-        self.ages = arrays["ages"].copy()
+        self.ages, self.covered = arrays["ages"].copy(), arrays["covered"].copy()
+        if self.hindsight:
+            self.hindsight.load(section(arrays, "hindsight."))
         self.steps, self.rows = state["count"], state["rows"]
         self.seconds, self.learner_seconds = state["seconds"], state["learner_seconds"]
         for run in range(self.agents):
@@ -182,6 +194,10 @@ class HandTrainer:
         arrays |= {f"env.{name}": np.asarray(a) for name, a in self.envs.get_state().items()}
         arrays |= {f"start.{name}": array for name, array in (self.start or {}).items()}
         arrays |= {"obs": self.obs, "running": self.running, "held": self.held, "ages": self.ages}
+        arrays |= {"covered": self.covered}
+        if self.hindsight:
+            kept = self.hindsight.save()
+            arrays |= {f"hindsight.{name}": array for name, array in kept.items()}
         state: dict[str, Any] = {"count": self.steps, "updates": self.ppo.updates}
         state |= {"seconds": self.seconds, "learner_seconds": self.learner_seconds}
         state |= {"returns": [list(own) for own in self.returns], "about": self.about}
@@ -202,6 +218,8 @@ class HandTrainer:
             after, reward, terminated, truncated, infos = step
             self.ages += 1
             ended = terminated | truncated | (self.ages >= self.config.episode_steps)
+            if self.hindsight and t == self.config.rollout_steps - 1:
+                ended[:] = True  # the next rollout begins with whole episodes
             kept.obs[:, t], kept.actions[:, t] = obs, actions
             kept.next_obs[:, t] = torch.as_tensor(after, dtype=torch.float32).view(shape)
             rooms = kept.rewards, kept.terminated, kept.ended
@@ -218,6 +236,19 @@ class HandTrainer:
                 after, _ = self.envs.reset(options={"reset_mask": ended})
             self.obs = after
         self.steps += self.config.rollout_steps * self.copies
+
+    def imitate(self) -> None:
+        """Fit the pen's policies to their own episodes, with the targets these served best."""
+        how = self.config.hindsight
+        if not self.hindsight:
+            return
+        self.hindsight.remember(self.rollout)
+        if self.ppo.updates <= self.config.ppo.warmup:
+            return
+        obs, actions, share = self.hindsight.choose(self.ppo.generators, how.steps * how.batch)
+        for rows in zip(obs.split(how.batch, 1), actions.split(how.batch, 1), strict=True):
+            self.ppo.imitate(*rows, how.learning_rate, share[:, None] > 0)
+        self.covered = share.numpy()
 
     def _nearness(self, obs: np.ndarray) -> np.ndarray | float:
         """Give (1 + cosine of pen and target) / 2 of the pen's observations; 0 for the door."""
@@ -238,6 +269,7 @@ class HandTrainer:
                 self.collect()
                 collected = time.monotonic()
                 self.ppo.learn(self.rollout)
+                self.imitate()
                 self._require_finite()
                 now = time.monotonic()
                 self.seconds += now - began
@@ -281,6 +313,7 @@ class HandTrainer:
             row |= {"length": float(found.lengths.mean())}
             row |= {"train_return": _mean(self.returns[run], 3)}
             row |= {"train_success": _mean(self.successes[run], 4)}
+            row |= {"covered": round(float(self.covered[run]), 4)}
             row |= {n: float(f"{v:.5g}") for n, v in zip(METRICS, metrics[run], strict=True)}
             row |= {"seconds": round(self.seconds, 1)}
             row |= {"learner_seconds": round(self.learner_seconds, 1)}

@@ -1,59 +1,55 @@
-"""Give the pen's transitions other goals: the hand and the pen move as they do for any target.
+"""Give the pen's episodes other targets: the hand and the pen move as they do for any.
 
-An episode's target is a direction of the pen and nothing that anything touches, so a transition
-tells as much about every other direction. Only the observation's two target entries and the reward
-change (hindsight relabelling, Andrychowicz et al. 2017, arXiv:1707.01495):
+A target is a direction for the pen and nothing that anything touches, so an episode that misses its
+own target may be a perfect one for another direction. Of the observation only the two entries that
+speak of the target change (hindsight relabelling, Andrychowicz et al. 2017, arXiv:1707.01495):
 
-    | 24 hand | 3 place | 6 speed | 3 direction | 3 target | 3 place off the goal | 3 direction off |
-                                    33            36         39                     42           45
+    | 24 hand | 3 place | 6 speed | 3 direction | 3 target | 3 place off its own | 3 direction off |
+    0         24        27        33            36         39                    42               45
 """
 
 from __future__ import annotations
 
-import numpy as np
+import torch
+from torch import Tensor
 
-from shiftgym.envs.adroit import PenTask
+from shiftgym.evaluation import HELD
 
-HEIGHT, DIRECTION, TARGET, PLACE_OFF, OFF = (
-    26, slice(33, 36), slice(36, 39), slice(39, 42), slice(42, 45)
-)  # fmt: skip
-WIDEST = 1.0  # radians: a target is turned by two angles of at most this
-
-
-def directions(angles: np.ndarray) -> np.ndarray:
-    """Turn Euler angles `(N, 2)` in radians into target directions `(N, 3)`, as a reset does."""
-    x, y = angles.T
-    return np.stack([np.sin(y), -np.sin(x) * np.cos(y), np.cos(x) * np.cos(y)], 1)
+DIRECTION, TARGET, PLACE_OFF, OFF = slice(33, 36), slice(36, 39), slice(39, 42), slice(42, 45)
+WIDEST = 1.0  # radians: a reset turns the target by two angles of at most this
+NEAR, ALIGNED, FACING = 0.075, 0.9, 0.95  # metres, cosines: where the reward's bonuses begin
 
 
-def is_goal(found: np.ndarray) -> np.ndarray:
-    """Say which directions `(N, 3)` a reset could draw."""
-    x = np.arctan2(-found[:, 1], found[:, 2])
-    y = np.arcsin(np.clip(found[:, 0], -1, 1))
-    return (np.abs(x) <= WIDEST) & (np.abs(y) <= WIDEST)
+def directions(angles: Tensor) -> Tensor:
+    """Turn Euler angles `(..., 2)` in radians into target directions `(..., 3)`, as resets do."""
+    x, y = angles.unbind(-1)
+    return torch.stack([y.sin(), -x.sin() * y.cos(), x.cos() * y.cos()], -1)
 
 
-def relabel(rows: np.ndarray, goals: np.ndarray, obs_size: int = 45) -> np.ndarray:
-    """Return transitions as they would have been with other target directions.
+def relabel(obs: Tensor, targets: Tensor) -> Tensor:
+    """Return observations `(..., 45)` as they would be with other target directions `(..., 3)`."""
+    obs = obs.clone()
+    obs[..., TARGET] = targets
+    obs[..., OFF] = obs[..., DIRECTION] - targets
+    return obs
+
+
+def judge(obs: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Say what episodes would have earned, and whether they succeed, with other targets.
 
     Args:
-        rows: replay rows `(N, D)`: observation, action, next observation, reward, terminated.
-        goals: unit vectors `(N, 3)`.
-        obs_size: length of an observation.
+        obs: observations `(N, T, 45)`; the reward of a step is that of the observation it leads to.
+        lengths: observations `(N,)` that belong to the episode.
+        targets: directions `(G, 3)`.
+
+    Returns:
+        Returns `(N, G)`, and whether the target was held for long enough `(N, G)`.
     """
-    rows = rows.copy()
-    after = rows[:, rows.shape[1] - 2 - obs_size : -2]
-    for obs in (rows[:, :obs_size], after):
-        obs[:, TARGET] = goals
-        obs[:, OFF] = obs[:, DIRECTION] - goals
-    rows[:, -2] = reward(after)
-    return rows
-
-
-def reward(obs: np.ndarray) -> np.ndarray:
-    """Give the reward `(N,)` of arriving at observations `(N, 45)`; as `PenTask.reward`."""
-    distance = np.linalg.norm(obs[:, PLACE_OFF], axis=1)
-    cosine = (obs[:, DIRECTION] * obs[:, TARGET]).sum(1)
-    close = distance < 0.075
-    bonus = 10.0 * (close & (cosine > 0.9)) + 50.0 * (close & (cosine > 0.95))
-    return cosine - distance + bonus - 5.0 * (obs[:, HEIGHT] < PenTask.dropped_height)
+    cosine = obs[..., DIRECTION] @ targets.T
+    distance = obs[..., PLACE_OFF].norm(dim=-1, keepdim=True)
+    steps = torch.arange(obs.shape[1])
+    mine = ((steps >= 1) & (steps < lengths[:, None]))[..., None]
+    near = mine & (distance < NEAR)
+    facing = near & (cosine > FACING)
+    earned = (cosine - distance) * mine + 10.0 * (near & (cosine > ALIGNED)) + 50.0 * facing
+    return earned.sum(1), facing.sum(1) > HELD["pen"]

@@ -175,6 +175,9 @@ class PPO:
             self.state[f"{name}_var"] = torch.ones(self.runs, 1, size)
         self.state["rates"] = torch.full((self.runs, 1), config.learning_rate)
         self.state["metrics"] = torch.zeros(self.runs, len(METRICS))
+        for moment in "mv":  # imitation keeps its own
+            self.state[f"imitation_{moment}"] = torch.zeros_like(self.state["actors"])
+        self.state["imitation_steps"] = torch.zeros(self.runs, 1)
         self.state["ceilings"] = torch.full((self.runs, act_size), math.inf)  # of log_std
         self.updates = 0  # iterations: one rollout and its gradient steps
 
@@ -319,11 +322,29 @@ class PPO:
             log_std.copy_(torch.minimum(log_std, self.state["ceilings"]).clamp(min=cfg.min_log_std))
         return kl, clipped, going
 
+    def imitate(self, obs: Tensor, actions: Tensor, rate: float, going: Tensor) -> Tensor:
+        """Take one gradient step of the most likely actions towards given ones; give losses (R,).
+
+        Args:
+            obs: (R, B, obs).
+            actions: (R, B, act).
+            rate: Adam's step size.
+            going: Which agents step, (R, 1).
+        """
+        rows = self.state["actors"].detach().requires_grad_()
+        spread = self.state["actors"][:, None, -self.act_size :].exp()
+        losses = 0.5 * ((self.means(obs, rows) - actions) / spread).square().mean((1, 2))
+        (gradient,) = torch.autograd.grad(losses.sum(), rows)
+        self._adam("actors", gradient, rate, going, moments="imitation")
+        return losses.detach()
+
     @torch.no_grad()
-    def _adam(self, name: str, gradient: Tensor, rate: float | Tensor, going: Tensor) -> None:
+    def _adam(
+        self, name: str, gradient: Tensor, rate: float | Tensor, going: Tensor, moments: str = ""
+    ) -> None:
         """Step the rows that are `going` (R, 1), each row's gradient cut to the greatest length."""
-        rows, steps = self.state[name], self.state[f"{name}_steps"]
-        m, v = self.state[f"{name}_m"], self.state[f"{name}_v"]
+        rows, own = self.state[name], moments or name
+        m, v, steps = (self.state[f"{own}_{part}"] for part in ("m", "v", "steps"))
         first, second, epsilon = ADAM
         length = gradient.norm(dim=1, keepdim=True)
         gradient = gradient * (self.config.max_gradient_norm / (length + epsilon)).clamp(max=1)

@@ -180,7 +180,7 @@ def test_noise_is_led_down_to_where_it_should_end_and_never_up():
     for i in range(8):
         ppo.learn(made_up_rollout(1, seed=i))
         seen.append(ppo.policy_arrays(0)["log_std"])
-    assert (seen[1] > [-0.51, -1.01, -4.01]).all()  # what the entropy bonus asks for, until it begins
+    assert (seen[1] > [-0.51, -1.01, -4.01]).all()  # free until it begins
     middle = np.stack(seen)[2:6, :2]
     assert (np.diff(middle, axis=0) < 0).all() and (middle[1] > -1.9).all()
     assert (seen[5][:2] <= -2.0 + 1e-5).all() and (seen[7][:2] <= -2.0 + 1e-5).all()
