@@ -227,7 +227,7 @@ TINY = """
 --robot pen --domains pen pen-morph-medium --updates 4 --ppo.width 16 --ppo.warmup 1
 --ppo.minibatches 2 --ppo.epochs 2 --envs-per-agent 3 --rollout-steps 30 --evaluate-every 2
 --evaluation-episodes 1 --checkpoint-minutes 0 --no-progress --episode-steps 25 --shaping 5
---ppo.anneal 1 3
+--ppo.anneal 1 3 --hindsight.steps 2 --hindsight.batch 16 --hindsight.memory 2
 """.split()
 
 
