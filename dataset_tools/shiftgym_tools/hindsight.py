@@ -26,7 +26,8 @@ class HindsightConfig:
     """Set how much the pen's policy learns from its own episodes with other targets."""
 
     steps: int = 0
-    """Gradient steps of imitation per iteration; 0 for none. Needs rollouts of one episode."""
+    """Gradient steps of imitation per iteration; 0 for none. With any, all episodes end with the
+    rollout, so that the next one begins with whole ones; 100 rollout steps are a good length."""
     batch: int = 512
     """Observations per gradient step."""
     learning_rate: float = 5e-4
