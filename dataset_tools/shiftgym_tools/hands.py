@@ -292,7 +292,7 @@ class HandTrainer:
     def learned(self) -> bool:
         """Whether every agent's last training episodes succeeded often enough."""
         whole = all(len(own) == RECENT for own in self.successes)
-        return whole and bool(min(map(np.mean, self.successes)) > self.config.enough)
+        return whole and min(sum(own) for own in self.successes) > self.config.enough * RECENT
 
     def evaluate(self) -> None:
         """Measure and save every agent's deterministic policy in its own domain."""
