@@ -2,8 +2,9 @@
 
 Few episodes succeed with their own target, but some episode of the last few hundred succeeds with
 nearly any. So after every iteration of PPO, targets are drawn as a reset draws them; each takes,
-out of the episodes remembered, the one that would have earned most with it; where that succeeds,
-the policy is fitted to its actions. Per agent, with sigma the policy's spread:
+out of the episodes remembered, the one that would have earned most with it; where that holds the
+target for long enough, the policy is fitted to its actions. Per agent, with sigma the policy's
+spread:
 
     mean ((mean(o with the other target) - a) / sigma)^2 / 2
 """
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shiftgym.evaluation import HELD
 from shiftgym_tools.pen_goals import WIDEST, directions, judge, relabel
 from shiftgym_tools.ppo import Rollout
 
@@ -34,6 +36,9 @@ class HindsightConfig:
     """Adam's step size for imitation."""
     targets: int = 400
     """Directions drawn per iteration, each of which takes the episode that served it best."""
+    hold: int = HELD["pen"]
+    """An episode serves a target that it holds for more steps than this. The least that counts as
+    success; more, such as 40, demonstrates holding still, too."""
     memory: int = 8
     """Iterations whose episodes are remembered."""
 
@@ -91,9 +96,10 @@ class Hindsight:
         angles = torch.rand(self.config.targets, 2, generator=generator) * 2 - 1
         targets = directions(WIDEST * angles)
         parts = zip(obs.split(128), lengths.split(128), strict=True)  # bounds the memory taken
-        earned, served = map(torch.cat, zip(*(judge(*own, targets) for own in parts), strict=True))
+        earned, held = map(torch.cat, zip(*(judge(*own, targets) for own in parts), strict=True))
         best = earned.argmax(0)
-        good = torch.nonzero(served[best, torch.arange(len(targets))]).flatten()
+        served = held[best, torch.arange(len(targets))] > self.config.hold
+        good = torch.nonzero(served).flatten()
         picks = torch.rand(2, size, generator=generator)
         if not len(good):
             return torch.zeros(size, obs.shape[2]), torch.zeros(size, actions.shape[2]), 0.0

@@ -13,8 +13,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from shiftgym.evaluation import HELD
-
 DIRECTION, TARGET, PLACE_OFF, OFF = slice(33, 36), slice(36, 39), slice(39, 42), slice(42, 45)
 WIDEST = 1.0  # radians: a reset turns the target by two angles of at most this
 NEAR, ALIGNED, FACING = 0.075, 0.9, 0.95  # metres, cosines: where the reward's bonuses begin
@@ -35,7 +33,7 @@ def relabel(obs: Tensor, targets: Tensor) -> Tensor:
 
 
 def judge(obs: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Say what episodes would have earned, and whether they succeed, with other targets.
+    """Say what episodes would have earned, and how long they held the pen, with other targets.
 
     Args:
         obs: observations `(N, T, 45)`; the reward of a step is that of the observation it leads to.
@@ -43,7 +41,7 @@ def judge(obs: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
         targets: directions `(G, 3)`.
 
     Returns:
-        Returns `(N, G)`, and whether the target was held for long enough `(N, G)`.
+        Returns `(N, G)`, and the steps that end with the pen as its target is `(N, G)`.
     """
     cosine = obs[..., DIRECTION] @ targets.T
     distance = obs[..., PLACE_OFF].norm(dim=-1, keepdim=True)
@@ -52,4 +50,4 @@ def judge(obs: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
     near = mine & (distance < NEAR)
     facing = near & (cosine > FACING)
     earned = (cosine - distance) * mine + 10.0 * (near & (cosine > ALIGNED)) + 50.0 * facing
-    return earned.sum(1), facing.sum(1) > HELD["pen"]
+    return earned.sum(1), facing.sum(1)

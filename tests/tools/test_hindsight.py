@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,19 +43,19 @@ def test_relabelled_episodes_are_those_that_the_simulator_gives_with_that_target
     for own in range(len(obs)):
         alike = relabel(obs[own].expand_as(obs), targets[:, None])
         torch.testing.assert_close(alike, obs, rtol=0, atol=1e-12)
-    earned, served = judge(obs, torch.full((len(obs),), obs.shape[1]), targets)
+    earned, held = judge(obs, torch.full((len(obs),), obs.shape[1]), targets)
     torch.testing.assert_close(earned, paid.sum(1).expand_as(earned), rtol=0, atol=1e-9)
-    assert not served.any()
+    assert not held.any()
 
 
-def test_an_episode_serves_the_target_that_it_holds_long_enough_until_it_ends():
+def test_holding_a_target_counts_near_it_and_until_the_episode_ends():
     obs = torch.zeros(3, 40, 45)
     obs[..., DIRECTION] = torch.tensor([0.0, 0.0, 1.0])
     obs[1, :20, PLACE_OFF] = 0.1  # too far off for half of the time
     lengths = torch.tensor([40, 40, 21])  # the observation that an episode starts from pays nothing
     aside = torch.tensor([[0.0, 0.3, 0.9539], [0.0, 0.4, 0.9165], [1.0, 0.0, 0.0]])
-    earned, served = judge(obs, lengths, aside)
-    assert served.tolist() == [[True, False, False], [False] * 3, [False] * 3]
+    earned, held = judge(obs, lengths, aside)
+    assert held.tolist() == [[39, 0, 0], [20, 0, 0], [20, 0, 0]]
     assert earned[0].tolist() == pytest.approx([39 * 60.9539, 39 * 10.9165, 0], abs=1e-2)
     assert earned[2, 0] == pytest.approx(20 * 60.9539, abs=1e-2)
 
@@ -91,6 +93,9 @@ def test_every_target_takes_the_episode_that_served_it_and_none_where_none_did()
     cosine = (holds[episode] * obs[0, :, TARGET]).sum(1)
     assert (cosine > 0.95).all()
     torch.testing.assert_close(obs[0, :, OFF], obs[0, :, DIRECTION] - obs[0, :, TARGET])
+    strict = Hindsight(replace(config, hold=29), (1, 30, 3, 45, 2))
+    strict.remember(rollout)
+    assert strict.choose([torch.Generator().manual_seed(0)], 4)[2].tolist() == [0.0]
     for _ in range(2):  # forgotten once the memory has gone round
         nothing = rollout_towards(holds)
         nothing.ended[:, 3] = 1.0
