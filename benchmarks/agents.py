@@ -34,11 +34,12 @@ from plain_iql import PlainIQL
 from tqdm import tqdm
 
 import shiftgym
-from shiftgym_agents.artifacts import provenance
-from shiftgym_agents.evaluation import Evaluator
-from shiftgym_agents.methods import METHODS, method
-from shiftgym_agents.pairs import ArrayPair
-from shiftgym_agents.running import Running, pick_backend, pick_device
+from shiftgym.machine import usable_cpus
+from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.methods.table import METHODS, method
+from shiftgym_agents.training.artifacts import provenance
+from shiftgym_agents.training.evaluator import Evaluator
+from shiftgym_agents.training.running import Running, pick_backend, pick_device
 
 BARS = {"iql": 1.7, "other": 0.5}
 OBS, ACT = 11, 3
@@ -142,7 +143,7 @@ def evaluation_rate(pair: ArrayPair, runs: int, running: Running) -> float:
 
 def main(options: Options) -> int:
     device = pick_device(options.device)
-    torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(options.threads or usable_cpus())
     pair = random_pair()
     load = os.getloadavg()[0]
     if load > 0.5:

@@ -31,10 +31,11 @@ import tyro
 
 from shiftgym.datasets.flat import Flat, episode_bounds
 from shiftgym.datasets.store import dataset_path, read_dataset
+from shiftgym.machine import usable_cpus
 from shiftgym.policies import load_policy
-from shiftgym_tools.blas import one_blas_thread
-from shiftgym_tools.collect import RANDOM, STREAM_SEEDS
-from shiftgym_tools.make import Job, plan_job, wanted_name
+from shiftgym_tools.making.blas import one_blas_thread
+from shiftgym_tools.making.collect import RANDOM, STREAM_SEEDS
+from shiftgym_tools.making.jobs import Job, plan_job, wanted_name
 
 BARS = {"make / bare": 1.3, "memory_gb": 1.5}
 MEASURING = """
@@ -86,7 +87,7 @@ def main(options: Options) -> int:
             "make_cpu": cpu, "bare_cpu": bare_cpu,
         })  # fmt: skip
         print({key: round(value, 3) for key, value in rounds[-1].items()}, flush=True)
-    cores = os.cpu_count() or 1
+    cores = usable_cpus()
     middle = {key: statistics.median(entry[key] for entry in rounds) for key in rounds[0]}
     ratios = {
         "make / bare": statistics.median(r["make"] / r["bare"] for r in rounds),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import os
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -21,6 +20,7 @@ from mujoco.batch import Batch
 
 import shiftgym
 from shiftgym.envs.tasks import TASKS
+from shiftgym.machine import usable_cpus
 from shiftgym.modelling import build_model
 
 LOCOMOTION = ("hopper", "walker2d", "halfcheetah", "ant")
@@ -148,7 +148,7 @@ def envpool(robot: str, count: int) -> Contestant:
 
     if STOCK[robot] not in pool.list_all_envs():
         raise LookupError(f"EnvPool has no {STOCK[robot]}")
-    threads = min(count, os.cpu_count() or 1)
+    threads = min(count, usable_cpus())
     envs = pool.make_gymnasium(STOCK[robot], num_envs=count, num_threads=threads, seed=SEED)
     envs.reset()
     return Stepping(envs, count, np.float64)

@@ -35,12 +35,12 @@ import tyro
 from agents import contestant, device_name, evaluation_rate, random_pair, turn
 from shiftgym.domains import episode_steps
 from shiftgym.errors import ShiftgymError
-from shiftgym_agents.artifacts import provenance
-from shiftgym_agents.methods import method
-from shiftgym_agents.pairs import ArrayPair
-from shiftgym_agents.run_config import TrainOptions
-from shiftgym_agents.running import BLOCK, Running, pick_device
-from shiftgym_agents.trainer import Trainer
+from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.methods.table import method
+from shiftgym_agents.training.artifacts import provenance
+from shiftgym_agents.training.run_config import TrainOptions
+from shiftgym_agents.training.running import BLOCK, Running, pick_device
+from shiftgym_agents.training.trainer import Trainer
 
 UPDATES, EVERY, EPISODES = 1_000_000, 10_000, 10  # of the training whose time is told
 FULL_RUNS = 5  # in lockstep in it

@@ -39,20 +39,21 @@ from grids import GRIDS, SHORT, Grid
 
 from agents import device_name
 from shiftgym.datasets.flat import episode_returns
-from shiftgym.datasets.folders import locked
 from shiftgym.datasets.load import find, load
+from shiftgym.datasets.locks import locked
 from shiftgym.datasets.packaged import packaged_index
 from shiftgym.datasets.store import dataset_path
 from shiftgym.domains import episode_steps
 from shiftgym.errors import DomainError, ShiftgymError, nearest
-from shiftgym.scores import MEASURED, reference
-from shiftgym_agents.artifacts import hash_arrays, read_json, write_json, write_text
-from shiftgym_agents.methods import method
-from shiftgym_agents.metrics import read_metrics
-from shiftgym_agents.pairs import ArrayPair, target_only
-from shiftgym_agents.run_config import TrainOptions
-from shiftgym_agents.running import pick_device
-from shiftgym_agents.trainer import Trainer
+from shiftgym.machine import usable_cpus
+from shiftgym.scores import MEASURED, default_reference, reference
+from shiftgym_agents.core.pairs import ArrayPair, target_only
+from shiftgym_agents.methods.table import method
+from shiftgym_agents.training.artifacts import hash_arrays, read_json, write_json, write_text
+from shiftgym_agents.training.metrics import read_metrics
+from shiftgym_agents.training.run_config import TrainOptions
+from shiftgym_agents.training.running import pick_device
+from shiftgym_agents.training.trainer import Trainer
 
 COLUMNS: tuple[str, ...] = (
     "method", "source", "target", "seed", "updates", "return_mean", "score", "reference"
@@ -168,7 +169,7 @@ def arrays(dataset: str) -> Any:
     """Load a dataset once; make it first where it is a source that is not here."""
     name = find(dataset)
     if name.short not in packaged_index() and not dataset_path(name).exists():
-        from shiftgym_tools.make import make
+        from shiftgym_tools.making.make import make
 
         make(dataset, wait=True)
     return load(name)
@@ -176,7 +177,7 @@ def arrays(dataset: str) -> Any:
 
 def make_pair(chosen: str, source: str, target: str) -> ArrayPair:
     where = find(target).domain
-    scores = reference(where)
+    scores = reference(where, default_reference(where) or MEASURED)
     if not method(chosen).uses_source:
         return target_only(arrays(target), target, where, scores)
     return ArrayPair(arrays(source), arrays(target), where, (source, target), scores)
@@ -230,7 +231,7 @@ def rows_of(job: Job) -> Iterator[dict[str, Any]]:
                 "updates": row["update"],
                 "return_mean": row["return"],
                 "score": row["score"],
-                "reference": MEASURED,
+                "reference": default_reference(find(row["target"]).domain) or MEASURED,
             }
 
 
@@ -276,11 +277,15 @@ def about_grid(options: Options, grid: Grid) -> dict[str, Any]:
 def target_facts(target: str) -> dict[str, Any]:
     """Tell of a target set what results are compared with: its own mean return and score."""
     where, flat = find(target).domain, arrays(target)
-    whole, scores = episode_returns(flat, episode_steps(where.robot)), reference(where)
+    whole = episode_returns(flat, episode_steps(where.robot))
+    if not len(whole):
+        raise ShiftgymError(f"No episode of {target} is whole: it has no mean return to compare.")
+    table = default_reference(where) or MEASURED
+    scores = reference(where, table)
     mean = float(whole.mean())
     facts = {"return_mean": round(mean, 4), "score": round(scores.score(mean), 2)}
     facts |= {"whole_episodes": len(whole), "sha256": hash_arrays(flat)}
-    return facts | {"random": scores.random, "expert": scores.expert}
+    return facts | {"reference": table, "random": scores.random, "expert": scores.expert}
 
 
 def job_facts(job: Job) -> dict[str, Any]:
@@ -303,7 +308,7 @@ def note_hardware(job: Job, options: Options) -> None:
     if not (job.out / HARDWARE).exists():
         device = pick_device(options.device)
         told = {"device": device_name(device), "kind": device.type}
-        told |= {"threads": options.threads or len(os.sched_getaffinity(0))}
+        told |= {"threads": options.threads or usable_cpus()}
         told |= {"load": round(os.getloadavg()[0], 1), "date": time.strftime("%Y-%m-%d")}
         job.out.mkdir(parents=True, exist_ok=True)
         write_json(job.out / HARDWARE, told)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from shiftgym_agents.methods import METHODS
+from shiftgym_agents.methods.table import METHODS
 
 HEADLINE = ("bc", "iql-target", "iql", "otdf", "dvdf-otdf", "droco", "tabb")
 # Pre-training where IQL itself takes only some 10,000 updates, so that no method takes hours.

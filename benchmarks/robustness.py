@@ -31,10 +31,10 @@ import numpy as np
 import tyro
 
 import shiftgym
-from shiftgym_agents import rollouts
-from shiftgym_agents.perturb import UNPERTURBED, suite_levels
-from shiftgym_agents.policy import Policy
-from shiftgym_agents.robustness import Subject, measure
+from shiftgym_agents.core.policy import Policy
+from shiftgym_agents.evaluation import rollouts
+from shiftgym_agents.evaluation.perturb import UNPERTURBED, suite_levels
+from shiftgym_agents.evaluation.robustness import Subject, measure
 
 BAR = 2.0
 SUITES = ("kinematic", "morph", "friction", "gravity")

@@ -2,7 +2,8 @@
 
     python benchmarks/transport.py --out docs/data/transport_benchmarks.json
 
-On the CPU and on every kind of GPU that PyTorch finds, `shiftgym_agents.transport.solve` on rows of
+On the CPU and on every kind of GPU that PyTorch finds, `solve` of
+`shiftgym_agents.components.transport` on rows of
 a Hopper's length (25 numbers). On the CPU the processor's own time stands beside the wall clock's:
 divided by the number of threads, it is what a machine that does nothing else would need.
 """
@@ -24,7 +25,8 @@ from typing import Any
 import torch
 import tyro
 
-from shiftgym_agents.transport import Transport, solve
+from shiftgym.machine import usable_cpus
+from shiftgym_agents.components.transport import Transport, solve
 
 PACKAGES = ("shiftgym", "pot", "torch", "numpy")
 
@@ -54,7 +56,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Run, print, write."""
-    torch.set_num_threads(options.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(options.threads or usable_cpus())
     devices = [options.device] if options.device else ["cpu"]
     if options.device is None and torch.cuda.is_available():
         devices.append("cuda")
@@ -85,7 +87,7 @@ def machine() -> dict[str, Any]:
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cpus(),
         "threads": torch.get_num_threads(),
         "load_before": round(os.getloadavg()[0], 2),
     }

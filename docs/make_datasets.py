@@ -1,7 +1,9 @@
 """Write docs/datasets_<family>.md with pictures: python docs/make_datasets.py [FAMILY ...].
 
-Target sets are those in the package. Of every unshifted robot a sample of 5,000 transitions per
-packaged tier is collected for the purpose, the same every time. Without families, all are written.
+Target sets are those in the package; what they measure, beside the published sets of the same name,
+comes from `python docs/make_measures.py`, which runs first. Of every unshifted robot a sample of
+5,000 transitions per packaged tier is collected for the purpose, the same every time. Without
+families, all are written.
 """
 
 from __future__ import annotations
@@ -14,23 +16,27 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from make_measures import sample
+from measure_tables import HOW_TO_COMPARE, compared, styles
 
 from shiftgym.datasets import dataset_name
-from shiftgym.datasets.flat import Flat, concatenate, episode_returns
+from shiftgym.datasets.flat import Flat, episode_returns
 from shiftgym.datasets.names import HANDS, DatasetName
 from shiftgym.datasets.packaged import load_packaged, packaged_index
-from shiftgym.datasets.tiers import available
+from shiftgym.datasets.tiers import policy_of
 from shiftgym.domains import domain, episode_steps, robots
-from shiftgym.scores import has_reference, reference
-from shiftgym_tools.collect import collect, name_seed
+from shiftgym.policies import top_policy
+from shiftgym.scores import MEASURED, default_reference, reference
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 HERE = Path(__file__).parent
 PICTURES = "datasets"  # folder of the pictures
-SAMPLE = 5_000
-COLOURS = {"medium": "#3b75af", "medium-expert": "#8d69b8", "expert": "#d1662a", "best": "#d1662a"}
+COLOURS = {
+    "medium": "#3b75af", "medium-expert": "#8d69b8", "medium-best": "#8d69b8",
+    "expert": "#d1662a", "best": "#d1662a",
+}  # fmt: skip
 GREY = "#b5b5b5"
 RUNNERS = [robot for robot in robots() if robot not in HANDS]
 FAMILIES: dict[str, tuple[str, str, Callable[[DatasetName], bool]]] = {
@@ -97,8 +103,9 @@ def target_page(family: str, title: str, means: str, names: list[DatasetName]) -
         "| --- | ---: | ---: | ---: | --- | --- |",
         *map(_row, names),
         "",
-        "`best` stands in for `expert` where no policy reached the bar: [policies](policies.md).",
+        "Where no policy reached the bar of an expert it is `best`: [policies](policies.md).",
         "",
+        *compared([name.short for name in names]),
         "## Returns and rewards",
         "",
         HOW_TO_READ,
@@ -117,41 +124,48 @@ def source_page() -> str:
     """Lay out the page of the unshifted robots' sets, which users make."""
     lines = ["# Source sets", ""]
     lines += [
-        "A million transitions per set, made on your machine from the packaged policies; any other",
-        "size with `--size`. The histograms are of samples of 5,000.",
+        "A million transitions per set, made on your machine from the packaged policies, the same",
+        "bytes on every machine; any other size with `--size`. The histograms are of samples of",
+        "5,000.",
         "",
         "| tier | command |",
         "| --- | --- |",
     ]
     samples: dict[str, dict[str, Flat]] = {}
     for robot in robots():
-        for tier in ("medium", "expert"):
-            policy = available(domain(robot), tier)
+        for tier in ("medium", "expert", "best"):
+            policy = policy_of(domain(robot), tier)
             if policy:
-                told = policy.partition("/")[2]
                 lines.append(f"| `{policy}` | `shiftgym data make {robot}/{tier}` |")
-                samples.setdefault(robot, {})[told] = sample(robot, policy)
-    lines += ["", "`medium-expert` is half and half; `medium-replay` takes equal shares of eight"]
-    lines += ["policies between random and medium, and of medium; `random` needs no policy.", ""]
+                samples.setdefault(robot, {})[tier] = sampled(robot, policy)
+    lines += [
+        "",
+        "`medium-expert` is half and half. `medium-replay`, of 500,000 transitions, takes",
+        "equal shares of random actions and of eight policies of one training, from random to",
+        "medium. `random` needs no policy.",
+        "",
+    ]
     if samples:
+        measured = [f"{robot}/{told}" for robot, found in samples.items() for told in found]
+        lines += ["## What the samples measure", "", *styles(measured), "", HOW_TO_COMPARE]
         lines += ["## Returns and rewards", "", HOW_TO_READ]
         lines += _picture("sources_returns", "returns and rewards", draw_returns(samples))
     return "\n".join(lines)
 
 
 @cache
-def sample(robot: str, policy: str) -> Flat:
+def sampled(robot: str, policy: str) -> Flat:
     """Collect the sample of an unshifted robot that one of its policies makes."""
-    seed = name_seed(f"docs/{robot}/{policy}")
-    return concatenate(list(collect(robot, [(policy, SAMPLE)], seed, streams=5)))
+    return sample(robot, policy)
 
 
 def _both(slug: str, sets: dict[str, Flat]) -> tuple[str, Flat, Flat] | None:
     """Give a target's best set, and a sample of its robot's data of the same tier."""
-    for tier in ("expert", "medium"):
-        policy = available(domain(domain(slug).robot), tier)
+    robot = domain(domain(slug).robot)
+    for tier in ("expert", "best", "medium"):
+        policy = policy_of(robot, "medium") if tier == "medium" else top_policy(robot)
         if tier in sets and policy:
-            return tier, sample(domain(slug).robot, policy), sets[tier]
+            return tier, sampled(domain(slug).robot, policy), sets[tier]
     return None
 
 
@@ -164,8 +178,8 @@ def draw_returns(sets: dict[str, dict[str, Flat]]) -> Any:
         limit = episode_steps(domain(slug).robot)
         returns = {q: episode_returns(flat, limit) for q, flat in qualities.items()}
         marks = []
-        if has_reference(slug):
-            marks = [reference(slug).random, reference(slug).expert]
+        if (table := default_reference(slug)) is not None:
+            marks = [reference(slug, table).random, reference(slug, table).expert]
         everything = np.concatenate([*returns.values(), marks])
         low, high = everything.min(), everything.max()
         bins = np.linspace(low - 0.02 * (high - low), high + 0.02 * (high - low), 41)
@@ -233,8 +247,10 @@ def _row(name: DatasetName) -> str:
     entry = packaged_index()[name.short]
     told, mean = entry["about"], entry["return"]
     shown = "no whole episode" if mean is None else f"{mean:,.0f}"
-    scored = mean is not None and has_reference(name.domain)
-    score = f"{reference(name.domain).score(mean):.1f}" if scored else ""
+    score, table = "", default_reference(name.domain)
+    if mean is not None and table is not None:
+        of = "" if table == MEASURED else f" ({table})"
+        score = f"{reference(name.domain, table).score(mean):.1f}{of}"
     acted = " and ".join(f"`{policy}`" for policy in told["policies"])
     cells = [f"`{name}`", f"{entry['episodes']:,}", shown, score, acted, f"`{told['command']}`"]
     return f"| {' | '.join(cells)} |"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import shiftgym
 from shiftgym.envs.tasks import TASKS
+from shiftgym.opengl import prefer_headless
 from shiftgym.pictures import Film
 from shiftgym.policies import POLICIES, top_policy
-from shiftgym.rendering import prefer_headless
 
 HERE = Path(__file__).parent
 LOCOMOTION = ("", "kinematic", "morph")

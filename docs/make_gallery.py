@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 import shiftgym
 from shiftgym.describe import describe
+from shiftgym.opengl import prefer_headless
 from shiftgym.pictures import caption, portrait, side_by_side, view_of, write_image
-from shiftgym.rendering import prefer_headless
 
 HERE = Path(__file__).parent
 SIZE = 260

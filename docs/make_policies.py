@@ -1,5 +1,9 @@
 """Write docs/policies.md from the packaged policies: python docs/make_policies.py [RUN ...].
 
+With --measure, packaged policies whose speed, change and noise were not measured yet are measured
+anew first, into assets/policies/evaluations.json. What was tried where a bar is missed stands in
+docs/data/policies_tried.toml.
+
 Given run folders of `shiftgym policies train`, their learning curves are copied to
 docs/data/policy_curves.csv first, and how each was trained to docs/data/policy_runs.json. A run
 that was warm-started begins in the picture where the run it came from had arrived.
@@ -10,23 +14,29 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from measure_tables import theirs
+from tqdm import tqdm
 
 from shiftgym.domains import catalogue, domain
-from shiftgym.policies import POLICIES, index
-from shiftgym.scores import reference
-from shiftgym_tools.behaviour_config import BehaviourConfig
-from shiftgym_tools.packaging import (
-    PUBLISHED,
+from shiftgym.policies import POLICIES, index, load_policy, top_policy
+from shiftgym_agents.training.artifacts import write_json
+from shiftgym_tools.behaviours.config import BehaviourConfig
+from shiftgym_tools.behaviours.finishing import NOISE
+from shiftgym_tools.behaviours.grading import measure
+from shiftgym_tools.behaviours.packaging import (
+    HAND_BARS,
     SHARE_OF_PUBLISHED,
     SHIFTED_HAND_BAR,
-    SOURCE_BARS,
     bar,
     metric,
+    published_maximum,
 )
+from shiftgym_tools.checking.bands import SHARES, points_off
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -34,8 +44,12 @@ import matplotlib.pyplot as plt  # noqa: E402
 HERE = Path(__file__).parent
 CURVES = HERE / "data" / "policy_curves.csv"
 RUNS = HERE / "data" / "policy_runs.json"
+TRIED = HERE / "data" / "policies_tried.toml"
 COLUMNS = ("run", "domain", "updates", "step", "return_mean", "train_return", "seconds")
-TOLD = ("updates", "seed", "multi_step", "steps_per_update", "reward_bonus", "control_refund")
+TOLD = (
+    "updates", "seed", "multi_step", "steps_per_update", "reward_bonus", "control_refund",
+    "smoothing", "smooth", "demonstrations", "warm_domain",
+)  # fmt: skip
 INTRODUCTION = """\
 # Behaviour policies
 
@@ -45,37 +59,28 @@ repeats a row, `shiftgym render DOMAIN --policy expert --out x.gif` shows one at
 ## How they are made
 
 Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), one agent per domain, the domains of a
-run in lockstep; 128-wide networks, batches of 128, four environment steps per update, 3-step
-returns, in stages that start from each other (`--warm-start`):
+run in lockstep: 128-wide networks, batches of 128, two or four environment steps per update, step
+size 1e-3; 3-step returns, but for HalfCheetah, which learns faster from single steps. In the last
+third of a training step size and entropy fall in a line (`--sac.anneal`), to a tenth and to -2.5
+per action. What else was needed:
 
-1. the unshifted robot from scratch, step size 1e-3:
-   `shiftgym policies train --robot hopper --domains hopper --multi-step 3
-   --sac.learning-rate 1e-3 --evaluate-every 2000 --out runs/hopper`. The Ant first learned with
-   `--reward-bonus -0.8 --control-refund 0.4`, without which it learns to stand still, and then with
-   its true reward.
-2. its shifts, all from the robot's own agent:
-   `shiftgym policies train --robot hopper --domains hopper-kinematic hopper-morph ...
-   --warm-start runs/hopper --out runs/hopper-shifts`.
-3. where that did not suffice, more updates with a smaller step size (1e-4 to 6e-4), tens of
-   thousands of steps of the old policy first (`--random-steps 40000`); a curriculum of domains in
-   between (friction x2, x2.6, x3.4, x4.2 and then x5 for Walker2d's `friction-x5`; hip ranges of
-   15, 7.5, 3 and 1.2 degrees before the Ant's `kinematic`, whose hips have 0.3); or another
-   survival bonus for a while, less of it where the agent stood safely and slowly
-   (`--reward-bonus -0.7`, Walker2d's `friction-x5`), more where it fell (`--reward-bonus 1`,
-   Hopper's `friction-x0p1`).
-   Returns are always those of the true reward.
-4. HalfCheetah also from scratch for 28,000 updates in all domains, for its medium policies;
-   Hopper's `friction-x5` for 2,400, for its own.
+- **smooth actions** (`--smoothing`, growing with `--smooth`): a Hopper paid by its reward alone
+  bangs from bound to bound; a small price on changed actions halves that.
+- **the robot first, its shifts from it** (`--warm-start`, `--warm-domain`), for shifts of Hopper
+and HalfCheetah that find no way by themselves. - **recordings** (`--demonstrations`): half of
+every batch comes from a recording of somebody who can do it, as in RLPD (Ball et al. 2023,
+arXiv:2302.02948). Walker2d's `kinematic`, whose right foot hardly turns, learns from OTDF's
+published expert transitions of that domain, and then earns more than they did; Walker2d and the
+Ant in other domains from an earlier expert of this package.
 
-Four domains stay below their bar. Hopper's `friction-x2` and `-x5`: from scratch at two step sizes
-for 96,000 updates, with a bonus, and by friction x1.15 to x1.75 in steps; from x1.5 on every policy
-falls early. Walker2d's `kinematic`, whose feet hardly turn: from scratch, from the robot's own
-policy with and without the bonus, and by foot ranges of 11, 4.5 and 1.8 degrees; it stands and
-leans. The Ant's `friction-x5`: by friction x2.6, x3.4 and x4.2, where the return falls from 3,646
-over 2,682 to 1,527.
+```
+shiftgym policies train --robot walker2d --domains walker2d-kinematic --multi-step 3 \\
+    --demonstrations walker2d_kinematic_expert.hdf5 --evaluate-every 2000 --updates 120000 \\
+    --sac.anneal 70000 120000 --sac.final-entropy -2.5 --out runs/walker2d-kinematic
+```
 
-[policy_runs.json](data/policy_runs.json) lists every run with its domains, start and settings. All
-this took about three hours of two CPU cores that also did other work; a GPU was not at hand.
+[policy_runs.json](data/policy_runs.json) lists every run with its domains, start and settings. Two
+CPU cores that also did other work; a GPU was not at hand.
 
 For the hands, PPO (Schulman et al. 2017, arXiv:1707.06347) that starts from the DAPG experts of
 hand_dapg (Apache-2.0): `shiftgym policies train-hands --robot pen --expert pen.npz`. Three options
@@ -89,27 +94,57 @@ make shifted hands learn where that alone hardly moves:
 - `--ppo.anneal 2 18 --ppo.final-log-std -2.7`: experts end with little noise, so that they act in
   the data nearly as well as they do without any.
 
-Then `shiftgym policies grade` chooses and measures, `shiftgym policies package` puts the chosen
-into the package.
+Then `shiftgym policies grade` chooses, finishes and measures, and `shiftgym policies package` puts
+the chosen into the package. **Finishing** scales the noise of a trained policy so that it changes
+the executed actions by at most {noise:g} (root mean square): learners explore as long as they
+learn, and the field's recordings are close to deterministic. Ladders keep the noise of training.
 
-`expert` is the best policy where it reaches the bar; elsewhere it is called `best`. The bar is
-{bars} for the unshifted robots; {share} of the published reference maximum for shifted locomotion,
-and {hands:.0%} success for shifted hands.
-`medium` is the snapshot nearest to a third of the way from random to the best (D4RL's rule); one
-that only stands still for its survival bonus has to do where none that moves is near enough.
+`expert` is the best policy where it reaches {share:g} of the published maximum of that very domain,
+as it acts in data, and does more than stand; elsewhere it is called `best`. Hands are judged by
+success: {bars}, and {hands:.0%} under shifts. `medium` earns what the field's own medium set of
+that domain earns (the 12 of OTDF, D4RL's of three robots; `medium_goals.toml`), elsewhere half of
+the expert; one that only stands still for its survival bonus has to do where none that moves is
+near enough. A **ladder** is one training in order, from random to the medium.
 
 Every number is the mean of 100 fresh episodes (seeds 900,000 on, not used in the selection) with
 the 95 % bootstrap interval. Each episode's return is in
 `shiftgym/assets/policies/evaluations.json`.
 
-## Table
+## How good they are
 
-| policy | updates | deterministic | stochastic | length | success | bar | published maximum |
-| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"""
+Data are made by the **stochastic** policy, so that it is what the bars are held against;
+`shiftgym policies measure NAME --stochastic` repeats that half of a row, the same without
+`--stochastic` the **deterministic** half. **Speed** is in m/s, **change** the root mean square of
+what an action's numbers change from step to step, **noise** of what they differ by from the most
+likely action's: all three of the stochastic policy{empty}.
+"""
+EXPERTS = """\
+### Experts
+
+**Share** is the stochastic return over the published reference maximum (D4RL's, OTDF's or ODRL's).
+The bar of a runner's expert is {first:g} of it, and {second:g} is a second bar; a hand's bar is its
+success rate.
+"""
+OTHERS = """\
+### Mediums and ladders
+
+**Of expert** is the stochastic return over that of the domain's best policy; **points** how far it
+lies above the published medium set's mean return, of 100 between OTDF's references.
+"""
+STYLE = ("length", "success", "speed", "change", "noise", "repeat")
+EXPERT_HEADS = ("published maximum", "share", "bar")
+OTHER_HEADS = ("of expert", "points")
+MISSES = """\
+### What misses its bar, and what was tried
+
+| domain | share or success | tried |
+| --- | ---: | --- |"""
 
 
-def main(runs: list[Path]) -> None:
-    """Copy the curves, draw them, and write the page."""
+def main(runs: list[Path], again: bool) -> None:
+    """Measure what lacks measures if asked to, copy the curves, draw them, and write the page."""
+    if again:
+        measure_anew()
     if runs:
         rows = [
             row | {"run": run.name, "domain": row["domain"].rpartition(":")[2]}
@@ -134,11 +169,11 @@ def told(run: Path) -> dict[str, Any]:
     parent = Path(config["warm_start"]).name if config["warm_start"] else None
     found = {"domains": [name.rpartition(":")[2] for name in content["domains"]]}
     found |= {"started_from": parent, "learning_rate": config["sac"]["learning_rate"]}
-    return (
-        found
-        | {name: config.get(name, getattr(BehaviourConfig, name)) for name in TOLD}
-        | content["provenance"]
-    )
+    found |= {"anneal": config["sac"].get("anneal")}
+    found |= {name: config.get(name, getattr(BehaviourConfig, name)) for name in TOLD}
+    if found["demonstrations"]:
+        found["demonstrations"] = Path(found["demonstrations"]).name
+    return found | content["provenance"]
 
 
 def draw(rows: list[dict[str, str]]) -> None:
@@ -174,34 +209,105 @@ def draw(rows: list[dict[str, str]]) -> None:
     figure.savefig(HERE / "policy_curves.png", dpi=110)
 
 
+def measure_anew() -> None:
+    """Measure the packaged policies whose style is not known, and keep each as it comes."""
+    path = POLICIES / "evaluations.json"
+    known = json.loads(path.read_text())
+    for name in tqdm([name for name in index() if "noise" not in known[name]["stochastic"]]):
+        known[name] |= measure(load_policy(name), name.split("/")[0])
+        write_json(path, known)
+
+
 def page(known: dict[str, Any]) -> str:
     """Lay out the page."""
-    bars = ", ".join(f"{_level(robot, value)} ({robot})" for robot, value in SOURCE_BARS.items())
-    lines = [INTRODUCTION.format(bars=bars, share=SHARE_OF_PUBLISHED, hands=SHIFTED_HAND_BAR)]
-    lines += [_row(name, known[name]) for name in index()]
+    bars = ", ".join(f"{value:.0%} ({robot})" for robot, value in HAND_BARS.items())
+    lacking = [name for name in index() if "noise" not in known[name]["stochastic"]]
+    empty = f"; an empty place was not measured ({len(lacking):,} rows)" if lacking else ""
+    lines = [
+        INTRODUCTION.format(
+            bars=bars, share=SHARE_OF_PUBLISHED, hands=SHIFTED_HAND_BAR, noise=NOISE, empty=empty
+        ),
+        EXPERTS.format(first=SHARES[0], second=SHARES[1]),
+        *_heads(EXPERT_HEADS),
+    ]
+    top = {name: known[name] for name in index() if name.endswith(("/expert", "/best"))}
+    lines += [_expert(name, entry) for name, entry in top.items()]
+    lines += ["", OTHERS, *_heads(OTHER_HEADS)]
+    lines += [_other(name, known) for name in index() if name not in top]
+    lines += ["", MISSES, *_missed(top)]
     lines += ["", "## Learning curves", "", "![curves](policy_curves.png)", ""]
     lines += ["Raw values: [policy_curves.csv](data/policy_curves.csv).", ""]
     return "\n".join(lines)
 
 
-def _level(slug: str, value: float) -> str:
-    return f"{value:.0%} success" if metric(slug) == "success" else f"{value:,.0f}"
+def _heads(special: tuple[str, ...]) -> list[str]:
+    heads = ("policy", "updates", "stochastic", "deterministic", *special, *STYLE)
+    sides = ["---" if head in ("policy", "bar", "repeat") else "---:" for head in heads]
+    return [f"| {' | '.join(cells)} |" for cells in (heads, sides)]
 
 
-def _row(name: str, entry: dict[str, Any]) -> str:
+def reached(slug: str, entry: dict[str, Any]) -> tuple[str, float]:
+    """Say which bar a best policy reaches, and what is held against it: share, or success."""
+    mode, measure = metric(slug)
+    value, top = entry[mode][measure], published_maximum(slug)
+    if measure == "success":
+        return ("reached" if value >= bar(slug) else "missed"), value
+    if top is None:
+        return "reached", float("nan")
+    share = value / top
+    return next((f"{least:g}" for least in SHARES if share >= least), "missed"), share
+
+
+def _expert(name: str, entry: dict[str, Any]) -> str:
     slug = name.split("/")[0]
-    of = domain(slug)
-    top = reference(of, PUBLISHED.get(of.shift, "odrl") if of.shift else "odrl").expert
+    told, _ = reached(slug, entry)
+    top = published_maximum(slug)
+    if top is None:
+        return _row(name, entry, ["", "", told])
+    return _row(name, entry, [f"{top:,.0f}", f"{entry['stochastic']['return'] / top:.2f}", told])
+
+
+def _other(name: str, known: dict[str, Any]) -> str:
+    slug = name.split("/")[0]
+    earned, best = known[name]["stochastic"]["return"], known[top_policy(domain(slug))]
+    points, published = "", theirs().get(name)
+    if published is not None:
+        points = f"{points_off(slug, earned, published.mean_return):+.1f}"
+    return _row(name, known[name], [f"{earned / best['stochastic']['return']:.2f}", points])
+
+
+def _row(name: str, entry: dict[str, Any], told: list[str]) -> str:
     cells = [f"`{name}`", f"{entry['updates']:,}"]
-    for mode in ("deterministic", "stochastic"):
+    for mode in ("stochastic", "deterministic"):
         found = entry[mode]
         low, high = found["return_low"], found["return_high"]
         cells.append(f"{found['return']:,.0f} [{low:,.0f}, {high:,.0f}]")
-    success = f"{entry['deterministic']['success']:.0%}" if metric(slug) == "success" else ""
-    length = f"{entry['deterministic']['length']:.0f}"
-    cells += [length, success, _level(slug, bar(slug)), f"{top:,.0f}"]
-    return "| " + " | ".join(cells) + " |"
+    found = entry["stochastic"]
+    cells += [*told, f"{found['length']:.0f}"]
+    cells.append(f"{found['success']:.0%}" if "success" in found else "")
+    cells += [f"{found[key]:.2f}" if key in found else "" for key in ("speed", "change", "noise")]
+    return "| " + " | ".join([*cells, f"`shiftgym policies measure {name}`"]) + " |"
+
+
+def _missed(top: dict[str, Any]) -> list[str]:
+    """Lay out what misses its first bar, with what was tried.
+
+    Raises:
+        SystemExit: something is told of a domain that misses nothing.
+    """
+    tried = tomllib.loads(TRIED.read_text())
+    rows = {}
+    for name, entry in top.items():
+        slug = name.split("/")[0]
+        told, value = reached(slug, entry)
+        if told not in ("reached", f"{SHARES[0]:g}"):
+            words = " ".join(tried.get(slug, "").split())
+            rows[slug] = f"| `{slug}` | {value:.2f} | {words} |"
+    if strange := sorted(set(tried) - set(rows)):
+        raise SystemExit(f"make_policies: {TRIED} tells of {strange}, which reach their bar.")
+    return list(rows.values())
 
 
 if __name__ == "__main__":
-    main([Path(argument) for argument in sys.argv[1:]])
+    arguments = sys.argv[1:]
+    main([Path(one) for one in arguments if one != "--measure"], "--measure" in arguments)

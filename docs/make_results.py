@@ -4,6 +4,7 @@ data/grids/<grid>.csv     a row per run and evaluation, as benchmarks/grid.py wr
 method, source, target, seed, updates, return_mean, score, reference
 data/grids/<grid>.json    what was trained, how and where, and what the target sets score
 data/grids/<grid>.txt     what it shows and what it does not, in words
+data/earlier_data.txt     what to know first, on top of the page; without the file nothing is said
 results.md  results/<grid>.png
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from shiftgym_agents.report import stratified_interval, summary
+from shiftgym_agents.reports.report import stratified_interval, summary
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -32,6 +33,7 @@ ORDER = ("cpu-five", "cpu-greedy", "cpu-all", "cpu-reverse", "gpu-five", "gpu-al
 INTRODUCTION = """\
 # Results
 
+{notice}\
 Scores are normalised: 0 is random actions, 100 the expert, in the domain that the target data are
 of. A cell is the mean over seeds at the last evaluation, with the 95 % bootstrap interval over
 seeds; of three seeds such an interval says little. The first row is the target data's own mean
@@ -68,7 +70,7 @@ def main(folder: Path = HERE / "data" / "grids", out: Path = HERE) -> None:
         (path.stem for path in folder.glob("*.csv")),
         key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name),
     )
-    parts = [INTRODUCTION]
+    parts = [INTRODUCTION.format(notice=notice())]
     (out / "results").mkdir(exist_ok=True)
     for name in names:
         recorded = read(folder, name)
@@ -77,6 +79,12 @@ def main(folder: Path = HERE / "data" / "grids", out: Path = HERE) -> None:
             parts.append(section(recorded))
     (out / "results.md").write_text("\n".join(parts if parts[1:] else [*parts, NOTHING.lstrip()]))
     print(f"Wrote {out / 'results.md'}: {', '.join(names) or 'no grid recorded yet'}")
+
+
+def notice() -> str:
+    """Give what is to be known first of what was recorded; nothing where nothing is noted."""
+    noted = HERE / "data" / "earlier_data.txt"
+    return f"{noted.read_text()}\n" if noted.exists() else ""
 
 
 def read(folder: Path, name: str) -> Recorded:

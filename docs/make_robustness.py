@@ -4,6 +4,7 @@ RUN...                               run directories that `shiftgym eval --pertu
                                      what it wrote there is copied to data/robustness first
 data/robustness/<method>-<robot>.csv, .json  every episode; levels, options and versions
 data/robustness/reading.txt          what it shows and what it does not, in words
+data/earlier_data.txt                what to know first, on top of the page, if there
 data/grids/cpu-reverse.json          how the policies were trained, and what their target data score
 data/robustness_benchmarks.json      what the harness costs beside bare stepping
 robustness_results.md  results/robustness-<robot>.png  results/robustness-<robot>-<suite>.png
@@ -20,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from make_results import notice
 
-from shiftgym_agents.perturb import ATTACK, CLEAN, Level
-from shiftgym_agents.report import interval
-from shiftgym_agents.robustness_pictures import draw
-from shiftgym_agents.robustness_report import Curve
+from shiftgym_agents.evaluation.perturb import ATTACK, CLEAN, Level
+from shiftgym_agents.reports.report import interval
+from shiftgym_agents.reports.robustness import Curve
+from shiftgym_agents.reports.robustness_pictures import draw
 
 HERE = Path(__file__).parent
 DATA = HERE / "data" / "robustness"
@@ -34,6 +36,7 @@ RUNS = "runs/grids/cpu-reverse"
 PAGE = """\
 # Robustness of four methods
 
+{notice}\
 Policies of the [grid](results.md) `cpu-reverse`, {updates:,} updates on plenty of data of a shifted
 robot and few of the robot itself, where the policies act: the reverse of the other grids. Their
 last checkpoints, {runs} seeds a method, were evaluated unperturbed and at every level of five
@@ -134,7 +137,7 @@ def page(found: dict[str, list[Curve]]) -> str:
     commands += [f"shiftgym eval {each} \\\n    {perturb}" for each in runs]
     commands += [f"python docs/make_robustness.py {RUNS}/*"]
     return PAGE.format(
-        updates=about["updates"], runs=len(curves[0].seeds),
+        notice=notice(), updates=about["updates"], runs=len(curves[0].seeds),
         episodes=about["episodes"], commands="\n".join(commands),
         robots="".join(section(name, of) for name, of in found.items()),
         reading=(DATA / "reading.txt").read_text().strip(), cost=cost(),

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from shiftgym.cli import main
-from shiftgym_agents.agent import Noise, Stage
-from shiftgym_agents.data import Batch
-from shiftgym_agents.iql import IQL, IQLConfig
-from shiftgym_agents.losses import weighted_mean
-from shiftgym_agents.methods import METHODS
-from shiftgym_agents.nets import minimise
+from shiftgym_agents.core.agent import Noise, Stage
+from shiftgym_agents.core.data import Batch
+from shiftgym_agents.core.losses import weighted_mean
+from shiftgym_agents.core.nets import minimise
+from shiftgym_agents.methods.iql import IQL, IQLConfig
+from shiftgym_agents.methods.table import METHODS
 
 
 @dataclass(frozen=True)

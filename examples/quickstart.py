@@ -15,8 +15,8 @@ import tyro
 
 from shiftgym.cli import main
 from shiftgym.datasets.packaged import packaged_index
-from shiftgym.scores import normalized_score
-from shiftgym_agents import report
+from shiftgym.scores import MEASURED, default_reference, normalized_score
+from shiftgym_agents.reports import report
 
 SOURCE, TARGET = "hopper/medium-100k", "hopper-kinematic/medium"
 GENTLE = f"--source {SOURCE} --temperature 1"  # so few updates make 3, the default, too greedy
@@ -55,7 +55,9 @@ def quickstart(
     report.draw_curves(groups, picture)
     own = packaged_index()[TARGET]["return"]
     print(f"\n{report.table(groups)}\n")
-    print(f"{TARGET}, the data themselves: {normalized_score(TARGET.partition('/')[0], own):.1f}")
+    place = TARGET.partition("/")[0]
+    table = default_reference(place) or MEASURED
+    print(f"{TARGET}, the data themselves: {normalized_score(place, own, table):.1f} ({table})")
     print(f"Scores: 0 random, 100 expert. Curves: {picture}")
     return 0
 

@@ -7,7 +7,7 @@ from shiftgym.datasets.load import load
 from shiftgym.datasets.names import DatasetName, dataset_name
 from shiftgym.datasets.pair import Pair
 from shiftgym.domains import Domain, catalogue, domain, load_domains, make_domain, robots
-from shiftgym.errors import ActionError, DomainError, RenderError, ShiftgymError
+from shiftgym.errors import ActionError, DomainError, EngineError, RenderError, ShiftgymError
 from shiftgym.registration import make_vec, register_all
 
 __version__ = "0.1.0"
@@ -16,6 +16,7 @@ __all__ = [
     "DatasetName",
     "Domain",
     "DomainError",
+    "EngineError",
     "Pair",
     "RenderError",
     "ShiftgymError",

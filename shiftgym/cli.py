@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 import tyro
 
-from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.errors import ShiftgymError, nearest
+from shiftgym.terminal import INSTALL, help_without_importing, survive_any_encoding
 
 # name -> (function that tyro turns into a command line, what it does)
 COMMANDS = {
     "envs": ("shiftgym.commands.envs:envs", "list the domains and what each one changes"),
     "render": ("shiftgym.commands.render:render", "make a picture or a video of a domain"),
-    "fidelity": ("shiftgym_tools.fidelity:fidelity", "replay published transition files"),
+    "fidelity": ("shiftgym_tools.checking.fidelity:fidelity", "replay published transition files"),
     "policies": ("shiftgym.commands.policies:policies", "list the packaged behaviour policies"),
     "policies measure": ("shiftgym.commands.policies:measure", "measure a policy anew"),
-    "policies train": ("shiftgym_tools.behaviours:train", "train behaviour policies with SAC"),
-    "policies train-hands": ("shiftgym_tools.hands:train", "train the hands' policies with PPO"),
-    "policies grade": ("shiftgym_tools.grading:grade", "choose and measure trained policies"),
+    "policies train": (
+        "shiftgym_tools.behaviours.trainer:train",
+        "train behaviour policies with SAC",
+    ),
+    "policies train-hands": (
+        "shiftgym_tools.behaviours.hands:train",
+        "train the hands' policies with PPO",
+    ),
+    "policies grade": (
+        "shiftgym_tools.behaviours.grading:grade",
+        "choose and measure trained policies",
+    ),
     "policies package": (
-        "shiftgym_tools.packaging:package",
+        "shiftgym_tools.behaviours.packaging:package",
         "put graded policies into the package",
     ),
     "data list": ("shiftgym.commands.data:list_sets", "list the datasets"),
     "data get": ("shiftgym.commands.data:get", "install datasets for Minari, or fetch them"),
     "data publish": ("shiftgym_tools.publish:publish", "send datasets to a Minari remote"),
     "scores measure": ("shiftgym_tools.reference_scores:measure", "measure reference returns"),
-    "data make": ("shiftgym_tools.make:make", "make a dataset from behaviour policies"),
-    "data package": ("shiftgym_tools.target_sets:package", "make the packaged target sets"),
+    "data make": ("shiftgym_tools.making.make:make", "make a dataset from behaviour policies"),
+    "data package": ("shiftgym_tools.making.target_sets:package", "make the packaged target sets"),
+    "data canonical": (
+        "shiftgym_tools.making.canonical_sets:canonical",
+        "fill the table of checksums of made sets",
+    ),
     "data import": ("shiftgym_tools.importers:import_dataset", "import D4RL, OTDF, ODRL or Minari"),
     "train": ("shiftgym_agents.commands.train:train", "train an agent on a source and a target"),
     "eval": ("shiftgym_agents.commands.evaluate:evaluate", "evaluate trained agents anew"),
@@ -38,9 +53,11 @@ COMMANDS = {
         "shiftgym_agents.commands.protocols:protocols",
         "published experiments, their numbers, and the commands that run them",
     ),
-    "data verify": ("shiftgym_tools.verify:verify", "check any dataset, row by row"),
+    "data verify": ("shiftgym_tools.checking.verify:verify", "check any dataset, row by row"),
 }
+EXTRAS = ("torch", "ot", "matplotlib", "tensorboard")  # what the extra [agents] brings
 OK, FAILED, BAD_USAGE = 0, 1, 2
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,8 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; ``sys.argv[1:]`` by default.
 
     Returns:
-        0, 1 (it failed) or 2 (bad usage).
+        0, 1 (it failed), 2 (bad usage), 130 (Ctrl-C) or 143 (SIGTERM).
     """
+    survive_any_encoding()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
@@ -74,17 +92,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         tyro.cli(command, prog=f"shiftgym {name}", args=rest, config=flags)
     except ShiftgymError as error:
         print(f"shiftgym {name}: {error}", file=sys.stderr)
-        return BAD_USAGE if isinstance(error, DomainError) else FAILED
+        return error.exit_code
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "ot", "safetensors", "matplotlib", "tensorboard"):
+        if error.name not in EXTRAS:
             raise
-        print(
-            f"shiftgym {name}: needs {error.name}: pip install 'shiftgym[agents]'", file=sys.stderr
-        )
+        if {"-h", "--help"} & set(rest):
+            print(help_without_importing(COMMANDS[name][0], name, error.name))
+            return OK
+        print(f"shiftgym {name}: needs {error.name}: {INSTALL}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(f"shiftgym {name}: interrupted", file=sys.stderr)
-        return FAILED
+        return INTERRUPTED
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()
     except SystemExit as leaving:  # tyro's own exit: --help, or arguments it cannot read

@@ -17,12 +17,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from shiftgym.edits import Edit, dump_edits, parse_edits
-from shiftgym.errors import DomainError, nearest
+from shiftgym.edits import Edit, dump_edits, is_finite, parse_edits
+from shiftgym.errors import DomainError, nearest, shown
+from shiftgym.plain_files import read_plain
 
 ASSETS = Path(__file__).parent / "assets"
 NOT_EDITS = {"levels", "at"}
 MAX_SCALE = 100.0
+LARGEST, LONGEST_LINE = 1 << 18, 2000  # bytes of a file of domains; characters of its lines
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def base_edits(robot: str) -> tuple[Edit, ...]:
 def _base(robot: str) -> dict[str, Any]:
     bases = _catalogue_file()["base"]
     if robot not in bases:
-        raise DomainError(f"Unknown robot {robot!r}. {nearest(robot, bases)}")
+        raise DomainError(f"Unknown robot {shown(robot)}. {nearest(str(robot), bases)}")
     return bases[robot]
 
 
@@ -228,12 +230,14 @@ def make_domain(
     if isinstance(edits, str):
         made = _named_shift(robot, edits, level)
     else:
-        if level is not None and (isinstance(level, str) or not math.isfinite(level)):
-            raise DomainError(f"The level of your own edits is a number, got {level!r}.")
+        if level is not None and (isinstance(level, str) or not is_finite(level)):
+            raise DomainError(f"The level of your own edits is a number, got {shown(level)}.")
         _base(robot)
         label = name or "custom"
-        if not re.fullmatch(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*", label):
-            raise DomainError(f"A shift's name is letters, digits, '-' and '_', got {label!r}.")
+        if not isinstance(label, str) or not re.fullmatch(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*", label):
+            raise DomainError(
+                f"A shift's name is letters, digits, '-' and '_', got {shown(label)}."
+            )
         if f"{robot}-{label}" in catalogue():
             raise DomainError(f"{robot}-{label} is a catalogue domain; choose another name.")
         made = Domain(robot, label, parse_edits(edits, level))
@@ -286,9 +290,13 @@ def load_domains(path: str | Path) -> dict[str, Domain]:
         DomainError: the file cannot be read, or an entry is wrong (named in the message).
     """
     try:
-        with open(path, "rb") as file:
-            tables = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = read_plain(path, LARGEST).decode()
+        if (
+            max(map(len, text.splitlines()), default=0) > LONGEST_LINE
+        ):  # dotted keys cost their square
+            raise ValueError(f"it has lines of more than {LONGEST_LINE} characters")
+        tables = tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise DomainError(f"Cannot read domains from {path}: {error}") from None
     found: dict[str, Domain] = {}
     for robot, shifts in tables.items():
@@ -298,8 +306,11 @@ def load_domains(path: str | Path) -> dict[str, Domain]:
         if not isinstance(shifts, Mapping) or not all(
             isinstance(s, Mapping) for s in shifts.values()
         ):
-            raise DomainError(f"{path}: write [{robot}.<shift>] tables, got {robot} = {shifts!r}.")
+            raise DomainError(
+                f"{path}: write [{robot}.<shift>] tables, got {robot} = {shown(shifts)}."
+            )
         for name, shift in shifts.items():
+            _check_levels(shift, f"{path}: [{robot}.{name}]")
             tree = {key: value for key, value in shift.items() if key not in NOT_EDITS}
             for token, level in (_levels(shift) or {None: None}).items():
                 label = name if token is None else f"{name}-{token}"
@@ -309,6 +320,17 @@ def load_domains(path: str | Path) -> dict[str, Domain]:
     if not found:
         raise DomainError(f"{path} holds no domains: write [<robot>.<shift>] tables.")
     return found
+
+
+def _check_levels(shift: Mapping[str, Any], where: str) -> None:
+    levels, at = shift.get("levels", {}), shift.get("at", {})
+    values = levels.values() if isinstance(levels, Mapping) else levels
+    if not isinstance(levels, Mapping | list) or not all(is_finite(value) for value in values):
+        raise DomainError(
+            f"{where}: levels are numbers, [0.5, 2] or {{ mild = 0.5 }}, got {shown(levels)}."
+        )
+    if not isinstance(at, Mapping) or not all(isinstance(part, Mapping) for part in at.values()):
+        raise DomainError(f"{where}: write [<robot>.<shift>.at.<level>] tables, got {shown(at)}.")
 
 
 def _merge(tree: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -324,6 +346,8 @@ def from_kwargs(robot: str, shift: str | Mapping[str, Any] | None) -> Domain:
     """Rebuild a domain from environment kwargs; the inverse of :meth:`Domain.kwargs`."""
     if isinstance(shift, Mapping):
         if not {"name", "edits"} >= set(shift) or "edits" not in shift:
-            raise DomainError(f"A shift of your own is {{'name': .., 'edits': ..}}, got {shift!r}.")
+            raise DomainError(
+                f"A shift of your own is {{'name': .., 'edits': ..}}, got {shown(shift)}."
+            )
         return make_domain(robot, shift["edits"], name=shift.get("name"))
     return make_domain(robot, shift)

@@ -4,19 +4,20 @@
     ---- --------- --------   ---------------------------
     kind   name    attribute             value
 
-``kind`` is a key of :data:`ATTRIBUTES`; ``name`` is a regular expression that must match whole
-element names; the value is a list to assign, or a table with ``scale`` (and ``index`` or ``of``).
+``kind`` is a key of :data:`ATTRIBUTES`; ``name`` is a pattern that must match whole element names
+(:mod:`shiftgym.patterns`); the value is a list to assign, or a table with ``scale`` (and ``index``
+or ``of``).
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shiftgym.errors import DomainError, nearest
+from shiftgym.errors import DomainError, nearest, shown
+from shiftgym.patterns import compiled
 
 # Attributes a shift may change, with the most components each can take.
 ATTRIBUTES: dict[str, dict[str, int]] = {
@@ -39,7 +40,7 @@ class Edit:
 
     Attributes:
         kind: element kind, a key of :data:`ATTRIBUTES`.
-        name: regular expression matched against whole element names; empty for ``option``.
+        name: pattern of whole element names; empty for ``option``.
         attribute: the element's attribute.
         assign: values to assign to the leading components (XML units of the asset), or None.
         scale: factors to multiply by, one or one per component, or None.
@@ -100,7 +101,7 @@ def parse_edits(tree: Mapping[str, Any], level: float | None = None) -> tuple[Ed
     if not isinstance(tree, Mapping):
         raise DomainError(
             f"Edits are a table such as {{'geom.foot_geom.friction': {{'scale': 0.5}}}}, "
-            f"got {tree!r}."
+            f"got {shown(tree)}."
         )
     return tuple(_edit(*path, value, level) for path, value in _leaves(tree))
 
@@ -118,9 +119,11 @@ def dump_edits(edits: Sequence[Edit]) -> dict[str, Any]:
 def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], Any]]:
     """Yield ``((kind, name, attribute), value)`` for every edit of a tree."""
     for key, value in tree.items():
-        kind, _, rest = key.partition(".")
+        kind, _, rest = str(key).partition(".")
         if kind not in ATTRIBUTES:
-            raise DomainError(f"Unknown kind {kind!r} in edit {key!r}. {nearest(kind, ATTRIBUTES)}")
+            raise DomainError(
+                f"Unknown kind {shown(kind)} in edit {shown(key)}. {nearest(kind, ATTRIBUTES)}"
+            )
         if rest and kind == "option":
             yield (kind, "", rest), value
         elif rest:
@@ -142,16 +145,16 @@ def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], Any
 
 
 def _edit(kind: str, name: str, attribute: str, value: Any, level: float | None) -> Edit:
-    target = ".".join(part for part in (kind, name, attribute) if part)
+    target = ".".join(part for part in (kind, name, attribute) if part)[:200]
     if attribute not in ATTRIBUTES[kind]:
         raise DomainError(
-            f"A {kind} has no editable attribute {attribute!r}. "
+            f"A {kind} has no editable attribute {shown(attribute)}. "
             f"{nearest(attribute, ATTRIBUTES[kind])}"
         )
     try:
-        re.compile(name)
-    except re.error as error:
-        raise DomainError(f"{name!r} in {target} is not a regular expression: {error}.") from None
+        compiled(name)
+    except ValueError as error:
+        raise DomainError(f"{shown(name)} in {target} is no pattern of names. {error}.") from None
     most = ATTRIBUTES[kind][attribute]
     if not isinstance(value, Mapping):
         assign = _numbers(value, target, most, level)
@@ -162,7 +165,7 @@ def _edit(kind: str, name: str, attribute: str, value: Any, level: float | None)
         return Edit(kind, name, attribute, assign=assign)
     for rule in value:
         if rule not in RULES:
-            raise DomainError(f"Unknown rule {rule!r} in {target}. {nearest(rule, RULES)}")
+            raise DomainError(f"Unknown rule {shown(rule)} in {target}. {nearest(rule, RULES)}")
     if "scale" not in value:
         raise DomainError(f"{target} needs a 'scale', or a plain list of values to assign.")
     scale = _numbers(value["scale"], target, most, level)
@@ -172,9 +175,19 @@ def _edit(kind: str, name: str, attribute: str, value: Any, level: float | None)
     if index is not None:
         index = tuple(index) if isinstance(index, Sequence) else (index,)
         if not all(isinstance(i, int) and 0 <= i < most for i in index):
-            raise DomainError(f"{target}: index must be components 0 to {most - 1}, got {index}.")
+            raise DomainError(
+                f"{target}: index must be components 0 to {most - 1}, got {shown(index)}."
+            )
     of = None if "of" not in value else _numbers(value["of"], target, most, level)
     return Edit(kind, name, attribute, scale=scale, index=index, of=of)
+
+
+def is_finite(value: Any) -> bool:
+    """Say whether a value of somebody's file is a number, neither infinite nor too large."""
+    try:
+        return not isinstance(value, bool) and math.isfinite(value)
+    except (TypeError, OverflowError):
+        return False
 
 
 def _numbers(value: Any, target: str, most: int, level: float | None) -> tuple[float, ...]:
@@ -187,9 +200,9 @@ def _numbers(value: Any, target: str, most: int, level: float | None) -> tuple[f
                 raise DomainError(f"{target} says 'level', but no level was given.")
             item = level
         if isinstance(item, bool) or not isinstance(item, int | float):
-            raise DomainError(f"{target} needs numbers, got {item!r}.")
-        if not math.isfinite(item):
-            raise DomainError(f"{target} needs finite numbers, got {item!r}.")
+            raise DomainError(f"{target} needs numbers, got {shown(item)}.")
+        if not is_finite(item):
+            raise DomainError(f"{target} needs finite numbers, got {shown(item)}.")
         result.append(float(item))
     if not 1 <= len(result) <= most:
         raise DomainError(f"{target} takes 1 to {most} numbers, got {len(result)}.")

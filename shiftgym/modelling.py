@@ -9,7 +9,6 @@ process: XML text would round the masses to six digits.
 from __future__ import annotations
 
 import copy
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ import numpy as np
 from shiftgym.domains import Domain, asset_path, base_edits
 from shiftgym.edits import Edit
 from shiftgym.engine import mujoco
-from shiftgym.errors import DomainError, nearest
+from shiftgym.errors import DomainError, nearest, shown
+from shiftgym.patterns import matches
 
 PHYSICS = ("mujoco210", "installed")
 
@@ -150,11 +150,11 @@ def _matches(spec: mujoco.MjSpec, edit: Edit, domain: Domain) -> Iterator[Any]:
     if edit.kind == "option":
         yield spec.option
         return
-    elements = [e for e in _elements(spec, edit.kind) if re.fullmatch(edit.name, _name(e))]
+    elements = [e for e in _elements(spec, edit.kind) if matches(edit.name, _name(e))]
     if not elements:
         names = [_name(e) for e in _elements(spec, edit.kind) if _name(e)]
         raise DomainError(
-            f"{domain.slug}: no {edit.kind} of the {domain.robot} matches {edit.name!r}. "
+            f"{domain.slug}: no {edit.kind} of the {domain.robot} matches {shown(edit.name)}. "
             f"{nearest(edit.name, names)}"
         )
     yield from elements

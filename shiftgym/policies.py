@@ -18,15 +18,17 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from shiftgym import exact
+from shiftgym.arrays import Array
 from shiftgym.domains import ASSETS, Domain, domain
-from shiftgym.envs.task import Array
 from shiftgym.errors import ShiftgymError, nearest
+from shiftgym.plain_files import require_plain
 
 POLICIES = ASSETS / "policies"
 LAYERS = ("W0", "b0", "W1", "b1", "W2", "b2")
@@ -47,7 +49,9 @@ class Policy:
     metadata: dict[str, str]
 
     def act(self, observations: Array, rng: np.random.Generator | None = None) -> Array:
-        """Choose actions.
+        """Choose actions, the same bits on every processor: see :mod:`shiftgym.exact`.
+
+        Each row's action is a function of that row, and of the noise drawn for it, alone.
 
         Args:
             observations: (N, obs) or (obs,).
@@ -57,27 +61,46 @@ class Policy:
             Actions float32, (N, act) or (act,).
         """
         a = self.arrays
-        x = np.asarray(observations, dtype=np.float32)
+        x = np.asarray(observations, dtype=np.float64)
         if x.shape[-1] != a["W0"].shape[0]:
             raise ShiftgymError(
                 f"This policy of {self.metadata.get('domain')} takes {a['W0'].shape[0]} numbers "
                 f"per observation, got {x.shape[-1]}."
             )
         if self.metadata["kind"] == "sac":
-            out = np.maximum(np.maximum(x @ a["W0"] + a["b0"], 0) @ a["W1"] + a["b1"], 0)
-            mean, log_std = np.split(out @ a["W2"] + a["b2"], 2, axis=-1)
-            log_std = np.clip(log_std, *LOG_STD_RANGE)
-            return np.tanh(mean if rng is None else mean + _noise(rng, log_std))
-        x = (x - a["in_shift"]) / (a["in_scale"] + np.float32(1e-8))
-        out = np.tanh(np.tanh(x @ a["W0"] + a["b0"]) @ a["W1"] + a["b1"])
-        mean = (out @ a["W2"] + a["b2"]) * a["out_scale"] + a["out_shift"]
-        if rng is None:
-            return mean
-        return mean + _noise(rng, np.broadcast_to(a["log_std"], mean.shape))
+            for layer in (0, 1):
+                x = self._layer(x, layer)
+                np.maximum(x, 0, out=x)
+            out = self._layer(x, 2)
+            mean, log_std = out[..., : out.shape[-1] // 2], out[..., out.shape[-1] // 2 :]
+            if rng is not None:
+                spread = exact.exp(np.clip(log_std, *LOG_STD_RANGE))
+                mean = mean + spread * exact.normal(rng, mean.shape)
+            return _action(exact.tanh(mean))
+        x = (x - a["in_shift"]) / (a["in_scale"] + 1e-8)
+        hidden = exact.tanh(self._layer(exact.tanh(self._layer(x, 0)), 1))
+        mean = self._layer(hidden, 2) * a["out_scale"] + a["out_shift"]
+        if rng is not None:
+            spread = exact.exp(a["log_std"].astype(np.float64))
+            mean = mean + spread * exact.normal(rng, mean.shape)
+        return _action(mean)
+
+    @cached_property
+    def _layers(self) -> list[tuple[exact.Weights, Array]]:
+        """Give weights and biases as :meth:`_layer` takes them."""
+        a = self.arrays
+        return [(exact.Weights.of(a[f"W{k}"]), a[f"b{k}"].astype(np.float64)) for k in range(3)]
+
+    def _layer(self, x: Array, layer: int) -> Array:
+        weights, bias = self._layers[layer]
+        found = exact.product(x, weights)
+        found += bias
+        return found
 
 
-def _noise(rng: np.random.Generator, log_std: Array) -> Array:
-    return np.exp(log_std) * rng.standard_normal(log_std.shape, dtype=np.float32)
+def _action(x: Array) -> Array:
+    """Round to float32, with one zero only."""
+    return (x + 0.0).astype(np.float32)
 
 
 def read_policy(path: str | Path) -> Policy:
@@ -87,10 +110,11 @@ def read_policy(path: str | Path) -> Policy:
         ShiftgymError: no such file, or not a policy (the message says what is wrong with it).
     """
     try:
+        require_plain(path)
         with safe_open(path, "numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            arrays = {k: np.asarray(file.get_tensor(k), np.float32) for k in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise ShiftgymError(f"Cannot read a policy from {path}: {error}") from None
     needed = LAYERS + (GAUSSIAN if metadata.get("kind") == "gaussian" else ())
     missing = [name for name in needed if name not in arrays]
@@ -98,9 +122,31 @@ def read_policy(path: str | Path) -> Policy:
         raise ShiftgymError(
             f"{path} is not a policy: kind {metadata.get('kind')}, lacks {missing}."
         )
+    _check_shapes(path, arrays, metadata["kind"])
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ShiftgymError(f"{path} holds numbers that are not finite.")
     return Policy(arrays, metadata)
+
+
+def _check_shapes(path: str | Path, arrays: dict[str, Array], kind: str) -> None:
+    """Check that layers fit together and are floating-point numbers."""
+    (inputs, hidden), (_, last), (_, outputs) = (
+        arrays[name].shape if arrays[name].ndim == 2 else (0, 0) for name in ("W0", "W1", "W2")
+    )
+    shapes = {"W0": (inputs, hidden), "b0": (hidden,), "W1": (hidden, last), "b1": (last,),
+              "W2": (last, outputs), "b2": (outputs,)}  # fmt: skip
+    if kind == "gaussian":
+        shapes |= {"in_shift": (inputs,), "in_scale": (inputs,)}
+        shapes |= {name: (outputs,) for name in GAUSSIAN[2:]}
+    wrong = [
+        f"{name} {arrays[name].dtype} {list(arrays[name].shape)}"
+        for name, shape in shapes.items()
+        if arrays[name].shape != shape or arrays[name].dtype.kind != "f" or 0 in shape
+    ]
+    if kind == "sac" and outputs % 2:
+        wrong.append(f"W2 {list(arrays['W2'].shape)}, which is no mean and deviation per action")
+    if wrong:
+        raise ShiftgymError(f"{path} is not a policy: its layers do not fit: {', '.join(wrong)}.")
 
 
 @cache

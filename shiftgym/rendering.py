@@ -1,51 +1,75 @@
-"""OpenGL without a display: choose a backend, and explain what is missing."""
+"""Pictures by Gymnasium's MuJoCo renderer: whose it is, what it may be told, when it is freed."""
 
 from __future__ import annotations
 
+import atexit
 import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from shiftgym.errors import RenderError
+from shiftgym.errors import RenderError, ShiftgymError, nearest
+from shiftgym.opengl import check_window, explain_gl, prefer_headless
 
 if TYPE_CHECKING:  # importing MuJoCo can already fail for want of OpenGL; see explain_gl
     import mujoco
 
-HELP = (
-    "MuJoCo found no OpenGL ({reason}). Without a display, set MUJOCO_GL=egl "
-    "(or MUJOCO_GL=osmesa) before Python starts. On Debian or Ubuntu the libraries are "
-    "'apt-get install libegl1 libgl1 libgles2' for egl and 'apt-get install libosmesa6' for osmesa."
-)
-GL_WORDS = ("opengl", "egl", "glfw", "osmesa", "gladload", "display", "glgeterror", "mujoco_gl")
-_failed: dict[str | None, str] = {}  # backend -> reason: a second try would abort the process
+OPTIONS = ("width", "height", "camera_id", "camera_name", "max_geom", "visual_options")
+CAMERA = (
+    "distance", "azimuth", "elevation", "lookat", "type", "trackbodyid", "fixedcamid",
+    "orthographic",
+)  # fmt: skip
 
 
-def prefer_headless() -> None:
-    """Choose EGL where there is no display and the user chose nothing; call before rendering."""
-    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    if sys.platform.startswith("linux") and not display:
-        os.environ.setdefault("MUJOCO_GL", "egl")
+class Owner(NamedTuple):
+    """Name the process and the thread whose OpenGL context a renderer has."""
+
+    process: int
+    thread: threading.Thread
+
+    @classmethod
+    def here(cls) -> Owner:
+        """Give the process and the thread that run this."""
+        return cls(os.getpid(), threading.current_thread())
 
 
-@contextmanager
-def explain_gl(mode: str | None = None) -> Iterator[None]:
-    """Turn whatever a missing OpenGL raises into a RenderError that says what to do."""
-    backend = "window" if mode == "human" else os.environ.get("MUJOCO_GL")
-    if backend in _failed:
-        raise RenderError(HELP.format(reason=_failed[backend]))
-    try:
-        yield
-    except RenderError:
-        raise
-    except Exception as error:
-        if _about_gl(error):
-            _failed[backend] = _first_line(error)
-            raise RenderError(HELP.format(reason=_failed[backend])) from error
-        raise
+_owners: WeakKeyDictionary[Any, Owner] = WeakKeyDictionary()  # renderer -> who made its pictures
+_abandoned: list[tuple[Owner, list[Any]]] = []  # contexts closed where they may not be freed
+
+
+def check_rendering(camera: Mapping[str, Any] | None, options: Mapping[str, Any]) -> None:
+    """Refuse unknown keyword arguments of an environment, and unknown settings of its camera.
+
+    Raises:
+        ShiftgymError: the message names the nearest that is known.
+    """
+    for what, given, valid in (("argument", options, OPTIONS), ("camera", camera or {}, CAMERA)):
+        for name in given:
+            if name not in valid:
+                kind = "setting of the camera" if what == "camera" else "argument"
+                raise ShiftgymError(f"Unknown {kind} {name!r}. {nearest(str(name), valid)}")
+
+
+def check_camera(model: mujoco.MjModel, options: Mapping[str, Any]) -> None:
+    """Refuse a camera that the model does not have.
+
+    Raises:
+        ShiftgymError: the message names those that it has.
+    """
+    name, number = options.get("camera_name"), options.get("camera_id")
+    names = [model.camera(index).name for index in range(model.ncam)]
+    if name is not None and name not in names:
+        raise ShiftgymError(f"Unknown camera_name {name!r}. {nearest(str(name), names)}")
+    if number is not None and not -1 <= number < len(names):
+        raise ShiftgymError(
+            f"Unknown camera_id {number}: -1 is the free camera, 0 to {len(names) - 1} are "
+            f"{', '.join(names)}."
+        )
+    if name is not None and number is not None:
+        raise ShiftgymError("Give camera_name or camera_id, not both.")
 
 
 def follow(renderer: Any) -> None:
@@ -66,22 +90,57 @@ def render_with(renderer: Any, mode: str | None) -> Any:
         mode: the render mode.
 
     Raises:
-        RenderError: no OpenGL here; the message says what to set or install.
+        RenderError: no mode, no OpenGL here, no display, or a renderer of another thread or
+            process; the message says what to do.
     """
+    if mode is None:
+        raise RenderError('Make the environment with render_mode="rgb_array" to render it.')
+    here = Owner.here()
+    owner = _owners.get(renderer, here)
+    if owner.process != here.process:
+        raise RenderError(
+            "The first picture of this environment was made in another process, and OpenGL does "
+            "not survive a fork: make the environment in this process."
+        )
+    if owner.thread is not here.thread:
+        raise RenderError(
+            f"The first picture of this environment was made in thread {owner.thread.name!r}, and "
+            f"OpenGL stays there: render there, not in {here.thread.name!r}, or close() first."
+        )
+    if mode == "human" and renderer.viewer is None:
+        check_window()
     prefer_headless()
     with explain_gl(mode):
         if renderer.viewer is not None:
             renderer.viewer.make_context_current()
-        return renderer.render(mode)
+        picture = renderer.render(mode)
+    if not _owners and not _abandoned:
+        # Python's own end comes after EGL's, and would complain of every context still open.
+        atexit.register(_free_all)
+    _owners[renderer] = here
+    return picture
 
 
-def _about_gl(error: Exception) -> bool:
-    text = f"{type(error).__module__} {type(error).__name__} {error}".lower()
-    return any(word in text for word in GL_WORDS)
+def close_renderer(renderer: Any) -> None:
+    """Free a Gymnasium renderer's OpenGL contexts; it makes new ones when it renders again."""
+    viewers, owner = list(renderer._viewers.values()), _owners.pop(renderer, Owner.here())
+    renderer._viewers.clear()
+    renderer.viewer = None
+    if owner != Owner.here():
+        _abandoned.append((owner, viewers))
+        return
+    for viewer in viewers:
+        viewer.make_context_current()
+        viewer.con.free()  # while its context is current: else it frees another's names
+        viewer.free()  # its close() would terminate GLFW, and with it the windows of others
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _free_all() -> None:
+    for renderer in list(_owners):
+        close_renderer(renderer)
+    for owner, viewers in _abandoned:
+        for viewer in viewers if owner.process == os.getpid() else ():
+            viewer.free()
 
 
 class Picture:
@@ -124,8 +183,8 @@ class Picture:
         return render_with(self._renderer, mode)
 
     def close(self) -> None:
-        """Free the OpenGL context."""
-        self._renderer.close()
+        """Free the OpenGL context; a picture taken later makes a new one."""
+        close_renderer(self._renderer)
 
 
 def camera_config(camera: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from shiftgym.domains import ASSETS, Domain, domain
+from shiftgym.domains import ASSETS, Domain, catalogue, domain
 from shiftgym.errors import ShiftgymError, nearest
 
 SCORES = ASSETS / "scores.toml"
 INTERVALS = ("random_interval", "expert_interval")
 MEASURED = "shiftgym"  # the table measured here; the others are as published
+PUBLISHED = ("otdf", "odrl", "d4rl")  # in the order in which they stand in for it
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def reference(where: str | Domain, table: str = MEASURED) -> Reference:
     tables, of = _tables(), domain(where)
     if table not in tables:
         raise ShiftgymError(f"Unknown score reference {table!r}. {nearest(table, tables)}")
-    for key in (of.slug, of.robot) if table == "odrl" else (of.slug,):
+    for key in _keys(of, table):
         if key in tables[table]:
             return _reference(of, table, tables[table][key])
     others = [name for name in tables if name != table and of.slug in tables[name]]
@@ -92,11 +93,39 @@ def _reference(of: Domain, table: str, entry: dict[str, Any]) -> Reference:
     return Reference(**(entry | intervals))
 
 
+def own_reference(where: str | Domain, table: str) -> bool:
+    """Say whether a table gives both returns of this very domain, and no stand-in of its robot."""
+    return "expert" in _tables().get(table, {}).get(domain(where).slug, {})
+
+
 def has_reference(where: str | Domain, table: str = MEASURED) -> bool:
     """Say whether a table gives both reference returns of a domain."""
     of = domain(where)
-    keys = (of.slug, of.robot) if table == "odrl" else (of.slug,)
-    return any("expert" in _tables().get(table, {}).get(key, {}) for key in keys)
+    return any("expert" in _tables().get(table, {}).get(key, {}) for key in _keys(of, table))
+
+
+def _keys(of: Domain, table: str) -> tuple[str, ...]:
+    """Give the entries to look for: ODRL's pair of a robot is of the catalogue's domains only."""
+    stands_in = table == "odrl" and of.slug in catalogue()
+    return (of.slug, of.robot) if stands_in else (of.slug,)
+
+
+def default_reference(where: str | Domain, origin: str = "") -> str | None:
+    """Choose the table that scores data of a domain, unless another is asked for.
+
+    Args:
+        where: the domain.
+        origin: whose data they are, as in a dataset's name (``otdf``, ``odrl``, ``d4rl``,
+            ``minari``, ``from_lab7``); empty for this package's own.
+
+    Returns:
+        The origin's own table if it has this domain; else ``shiftgym``; where no expert has been
+        measured, the first published one of ``otdf``, ``odrl`` and ``d4rl``. None if no table has
+        both returns.
+    """
+    own = (origin,) if origin in PUBLISHED else ()
+    tables = (*own, MEASURED, *PUBLISHED)
+    return next((table for table in tables if has_reference(where, table)), None)
 
 
 def normalized_score(where: str | Domain, value: float, table: str = MEASURED) -> float:

@@ -8,7 +8,7 @@ from gymnasium.spaces import Box
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv, VectorObservationWrapper
 
-from shiftgym.envs.task import Array
+from shiftgym.arrays import Array
 from shiftgym.errors import ShiftgymError
 
 D4RL_ANT = 111  # 27 numbers and 84 contact forces that mujoco-py never filled

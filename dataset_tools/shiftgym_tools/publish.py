@@ -30,6 +30,7 @@ from shiftgym.datasets.store import DATA, read_dataset, verify_file
 from shiftgym.describe import describe
 from shiftgym.domains import episode_steps
 from shiftgym.errors import DomainError, ShiftgymError
+from shiftgym.scores import MEASURED
 
 
 def publish(
@@ -131,14 +132,17 @@ def card(name: DatasetName, told: dict[str, Any], flat: Flat) -> str:
     """Write a set's card: facts, numbers and how to load it, as Markdown with YAML on top."""
     own, lengths = told["shiftgym"], np.diff(episode_bounds(flat))
     returns, mean = episode_returns(flat, episode_steps(name.domain.robot)), own["return"]
+    whole = own.get("whole_episodes", len(returns))
     earned, reference = "no episode is whole", "not measured"
     if mean is not None:
-        span = f"{returns.min():,.2f} to {returns.max():,.2f}"
-        earned = f"{mean:,.2f} of {len(returns):,} whole episodes, {span}"
+        earned = f"{mean:,.2f} of {whole:,} whole episodes"
+        if len(returns) == whole:  # of an imported set, the rows alone may not tell
+            earned += f", {returns.min():,.2f} to {returns.max():,.2f}"
         if "ref_max_score" in told:
             low, high = told["ref_min_score"], told["ref_max_score"]
             score = 100 * (mean - low) / (high - low)
-            reference = f"{score:.1f} (0 is {low:.2f}, a random policy; 100 is {high:.2f})"
+            table = own.get("reference", MEASURED)
+            reference = f"{score:.1f} of {table} (0 is {low:.2f}, 100 is {high:.2f})"
     changes = describe(name.domain) or ["nothing: this is the unshifted robot"]
     policies = own.get("policies") or {}
     made = [f"- `{policy}`, SHA-256 `{sha}`" for policy, sha in policies.items()]
@@ -150,6 +154,7 @@ def card(name: DatasetName, told: dict[str, Any], flat: Flat) -> str:
         "mean episode length": f"{lengths.mean():,.1f}",
         "terminated, truncated": f"{flat['terminated'].sum():,}, {flat['truncated'].sum():,}",
         "observations, actions": f"{flat['observations'].shape[1]}, {flat['actions'].shape[1]}",
+        "licence": told.get("license", "that of the file it was imported from"),
         "SHA-256 of the data": f"`{own['sha256']}`",
         "versions": ", ".join(f"{key} {value}" for key, value in own["versions"].items()),
     }
@@ -158,6 +163,7 @@ def card(name: DatasetName, told: dict[str, Any], flat: Flat) -> str:
             "---",
             "tags: [reinforcement-learning, offline-rl, minari, mujoco, shiftgym]",
             f"pretty_name: {name.short}",
+            *([f"license: {told['license'].lower()}"] if "license" in told else []),
             "---",
             "",
             f"# {name.short}",

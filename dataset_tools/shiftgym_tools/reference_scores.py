@@ -26,7 +26,7 @@ from shiftgym.errors import DomainError, ShiftgymError, nearest
 from shiftgym.evaluation import evaluate, random_act
 from shiftgym.policies import POLICIES, index
 from shiftgym.scores import MEASURED, SCORES
-from shiftgym_tools.grading import MEASUREMENT_EPISODES, MEASUREMENT_SEED
+from shiftgym_tools.behaviours.grading import MEASUREMENT_EPISODES, MEASUREMENT_SEED
 
 Entry = dict[str, Any]
 TIERS = ("expert", "best")

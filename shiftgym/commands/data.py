@@ -19,8 +19,8 @@ from shiftgym.datasets.store import minari_root
 from shiftgym.domains import robots
 from shiftgym.errors import DomainError, ShiftgymError, nearest
 
-COLUMNS = ("dataset", "transitions", "episodes", "mean return", "score", "where")
-ALIGN = "<>>>><"
+COLUMNS = ("dataset", "transitions", "episodes", "mean return", "score", "of", "where")
+ALIGN = "<>>>><<"
 
 
 def list_sets(
@@ -50,7 +50,11 @@ def list_sets(
         print(json.dumps(shown, indent=1))
         return
     print(table(shown))
-    print(f"\n{len(shown)} datasets in {root or minari_root()} or packaged.", end=" ")
+    print(
+        "\nMean returns are of whole episodes: a terminal state or the time limit ended them.\n"
+        "A score is 0 for random actions and 100 for the expert of the reference named beside it."
+    )
+    print(f"{len(shown)} datasets in {root or minari_root()} or packaged.", end=" ")
     print(f"{hidden} more can be made: --makeable shows them." if hidden else "")
     if shown:
         print(f'Next: shiftgym.load("{shown[0]["name"]}"), or shiftgym data get NAME for Minari')
@@ -61,9 +65,12 @@ def table(shown: Iterable[dict[str, Any]]) -> str:
     cells: list[tuple[str, ...]] = [COLUMNS]
     for row in shown:
         score = "" if row["score"] is None else f"{row['score']:.1f}"
-        mean = "" if row["return"] is None else f"{row['return']:,.1f}"
         episodes = "" if row["episodes"] is None else f"{row['episodes']:,}"
-        cells.append((row["name"], f"{row['size']:,}", episodes, mean, score, row["where"]))
+        mean = "" if row["return"] is None else f"{row['return']:,.1f}"
+        if episodes and not mean:
+            mean = "none whole"
+        told = (episodes, mean, score, row["reference"] or "", row["where"])
+        cells.append((row["name"], f"{row['size']:,}", *told))
     widths = [max(len(line[k]) for line in cells) for k in range(len(COLUMNS))]
     style = [f"{side}{width}" for side, width in zip(ALIGN, widths, strict=True)]
     return "\n".join(

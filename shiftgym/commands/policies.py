@@ -50,6 +50,9 @@ def measure(
 ) -> None:
     """Measure a policy over fresh episodes; with the defaults this repeats a row of the table.
 
+    Speed is in m/s; change is the root mean square of what an action's numbers change from step to
+    step; noise, with --stochastic, of what they differ by from the most likely action's.
+
     Example: shiftgym policies measure hopper-kinematic/medium
 
     Args:
@@ -62,7 +65,8 @@ def measure(
     policy = load_policy(name)
     where = domain or policy.metadata["domain"]
     act = policy_act(policy, 7 if stochastic else None)
-    found = evaluate(act, where, episodes, seed).summary()
+    likely = policy.act if stochastic else None
+    found = evaluate(act, where, episodes, seed, likely).summary()
     print(f"{name} in {where}: " + ", ".join(f"{key} {value:.4g}" for key, value in found.items()))
 
 

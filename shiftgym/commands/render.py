@@ -9,7 +9,7 @@ import tyro
 
 from shiftgym.domains import domain
 from shiftgym.errors import ShiftgymError
-from shiftgym.rendering import prefer_headless
+from shiftgym.opengl import prefer_headless
 
 
 def render(

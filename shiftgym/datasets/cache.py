@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from shiftgym.datasets.flat import DTYPES, FIELDS, Flat
+from shiftgym.datasets.locks import lock_at, lock_left, release
+from shiftgym.plain_files import open_plain
 
 FROM_ROWS = 100_000
 SUFFIX = ".flat.safetensors"
@@ -24,7 +25,6 @@ PART = ".flat.part"
 BLOCK = 1 << 20
 NAMES = {np.dtype(np.float32): "F32", np.dtype(np.bool_): "BOOL"}
 LONGEST_HEADER = 1 << 16
-ABANDONED = 3600.0  # seconds without a write
 
 
 def cache_path(folder: Path) -> Path:
@@ -33,8 +33,8 @@ def cache_path(folder: Path) -> Path:
 
 
 def part_path(folder: Path) -> Path:
-    """Give a place for this process to write a cache at."""
-    return folder.with_name(f".{folder.name}.{os.getpid()}{PART}")
+    """Give the place to write a cache at, which its writer holds locked."""
+    return folder.with_name(f".{folder.name}{PART}")
 
 
 def key_of(file: Path) -> str:
@@ -60,7 +60,10 @@ class CacheWriter:
         self._starts = {field: body + at for field, at in _offsets(self._shapes).items()}
         self._file = None
         try:
-            self._file = open(path, "wb+", buffering=0)  # noqa: SIM115 -- closed by finish, abandon
+            descriptor = lock_at(path, wait=False)
+            if descriptor is not None:  # otherwise another process is writing the same
+                os.ftruncate(descriptor, 0)
+                self._file = os.fdopen(descriptor, "wb+", buffering=0)
         except OSError as error:
             self._give_up(error)
 
@@ -88,8 +91,8 @@ class CacheWriter:
                 sums[field] = _sum_file(self._file, self._shapes[field], DTYPES[field])
             self._file.seek(0)
             _write_all(self._file, memoryview(_header(key_of(data), self._shapes, sums)))
-            self._file.close()
             os.replace(self._path, target)
+            self._file.close()
         except OSError as error:
             self._give_up(error)
 
@@ -182,7 +185,7 @@ def read(folder: Path, data: Path, rows: int, widths: tuple[int, int]) -> Flat |
     """
     shapes = _shapes(rows, widths)
     try:
-        with open(cache_path(folder), "rb", buffering=0) as file:
+        with open_plain(cache_path(folder)) as file:
             length = int.from_bytes(file.read(8), "little")
             if length > LONGEST_HEADER:
                 return None
@@ -209,8 +212,8 @@ def clean(parent: Path) -> None:
     for left in (*parent.glob(f".*{SUFFIX}"), *parent.glob(f".*{PART}")):
         with suppress(OSError):
             if left.name.endswith(PART):
-                gone = time.time() - left.stat().st_mtime > ABANDONED
-            else:
-                gone = not (parent / left.name[1 : -len(SUFFIX)]).exists()
-            if gone:
+                descriptor = lock_left(left)
+                if descriptor is not None:
+                    release(descriptor, left)
+            elif not (parent / left.name[1 : -len(SUFFIX)]).exists():
                 left.unlink()

@@ -132,16 +132,16 @@ def episode_returns(flat: Flat, limit: int | None = None) -> np.ndarray:
     """Give each episode's undiscounted return, (E,) float64.
 
     Args:
-        flat: the arrays.
-        limit: leave out episodes that neither a terminal state nor this time limit ended, but
-            the end of the set, say. One step less is whole, too: importers drop the row that
-            joins two episodes.
+        flat: the arrays; rewards, terminated and truncated are enough.
+        limit: the time limit in steps; gives the whole episodes only: those that a terminal state
+            or this limit ended, not the end of the set or another cut. Every mean return and score
+            of a dataset in this package is over whole episodes.
     """
     bounds = episode_bounds(flat)
     returns = np.add.reduceat(flat["rewards"].astype(np.float64), bounds[:-1])
     if limit is None:
         return returns
-    return returns[flat["terminated"][bounds[1:] - 1] | (np.diff(bounds) >= limit - 1)]
+    return returns[flat["terminated"][bounds[1:] - 1] | (np.diff(bounds) >= limit)]
 
 
 def mean_return(returns: np.ndarray) -> float | None:

@@ -1,12 +1,8 @@
 """Put folders and files into place whole or not at all, also when killed, full or raced.
 
-    <parent>/.medium-v0.new-x7f3/     being written, locked by its writer; Minari skips hidden names
-    <parent>/.medium-v0.old/          what is being replaced, for the moment between two renames
-    <parent>/medium-v0/               complete, always
-    <root>/.shiftgym.lock             there for the moments of starting, renaming and cleaning
-
-A writer that dies leaves a ``.new-`` folder without a lock; the next writer beside it removes it,
-and puts an ``.old`` back whose successor never came.
+A folder has one writer at a time, which holds its lock; names are those of
+:mod:`shiftgym.datasets.places`. What a killed writer leaves is removed by the next writer, and a
+folder whose successor never came is put back.
 """
 
 from __future__ import annotations
@@ -17,139 +13,187 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from shiftgym.datasets.locks import acquire, lock_at, lock_left, release
+from shiftgym.datasets.places import (
+    FETCH,
+    LOCK,
+    NEW,
+    OLD,
+    beside,
+    fresh,
+    if_free,
+    present,
+    put_right,
+    remove,
+)
 from shiftgym.errors import ShiftgymError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 FULL = (errno.ENOSPC, errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC)
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
-OLD, NEW, ALIVE = ".old", ".new-", ".alive"
+DATASETS = "set MINARI_DATASETS_PATH to a folder"  # where else datasets may be written
 
 
-def try_lock(path: Path, wait: bool) -> int | None:
-    """Lock a file, making it if need be; the lock dies with the process.
+@dataclass(frozen=True)
+class Owner:
+    """Stand for the right to write one folder; only :func:`owned` gives it.
 
-    Returns:
-        A descriptor that holds the lock until closed, or None if `wait` is False and another
-        process holds it.
+    Attributes:
+        final: the folder.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if sys.platform == "win32":
-            msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        os.close(descriptor)
-        if not wait and error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-            return None
-        raise
-    return descriptor
 
-
-def lock_at(path: Path, wait: bool) -> int | None:
-    """Lock the file that a path leads to, also when its holder takes the file away just then.
-
-    Returns:
-        As :func:`try_lock`.
-    """
-    while True:
-        descriptor = try_lock(path, wait)
-        if descriptor is None or _is_at(descriptor, path):
-            return descriptor
-        os.close(descriptor)
-
-
-def release(descriptor: int, path: Path) -> None:
-    """Remove a locked file, and give up its lock."""
-    with suppress(OSError):
-        path.unlink()
-    os.close(descriptor)
+    final: Path
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a file's lock, and remove the file afterwards; others wait."""
-    descriptor = lock_at(path, wait=True)
-    assert descriptor is not None
+def owned(
+    final: Path, what: str | None = None, wait: bool = False, advice: str = ""
+) -> Iterator[Owner]:
+    """Be the one writer of a folder inside the block; what earlier ones left is put right first.
+
+    Args:
+        final: the folder, whether or not it is there.
+        what: what is being done, for messages.
+        wait: wait for another writer instead of raising.
+        advice: what to do about another writer.
+
+    Raises:
+        ShiftgymError: another process is writing it (the message says which, and since when), or
+            nothing can be written there.
+    """
+    lock = beside(final, LOCK)
+    with explained(final):
+        final.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = acquire(lock, what or f"Writing {final}", wait, advice)
     try:
-        yield
+        with explained(final):
+            spent = put_right(final)
+        for left in spent:
+            remove(left)
+        yield Owner(final)
     finally:
-        release(descriptor, path)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    """Say whether a path still leads to an open file."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:
-        return False
+        release(descriptor, lock)
 
 
 @contextmanager
-def new_folder(final: Path, replace: bool = False, lock: Path | None = None) -> Iterator[Path]:
+def new_folder(final: Path, replace: bool = False, owner: Owner | None = None) -> Iterator[Path]:
     """Give a folder to fill; when the block ends well, it becomes `final`.
 
     Args:
         final: where the folder is to be.
         replace: take the place of a folder that is there.
-        lock: the lock file; ``.lock`` beside the folder by default.
+        owner: the right to write it, where the caller has it already.
 
     Raises:
-        ShiftgymError: something is there already, the disk is full, or writing is not allowed;
-            what was there is kept, and nothing half-made remains.
+        ShiftgymError: something is there already, another process is writing it, the disk is full,
+            or writing is not allowed; what was there is kept, and nothing half-made remains.
     """
-    temporary, lock = None, lock or final.parent / ".lock"
-    with explained(final):
+    assert owner is None or owner.final == final
+    with nullcontext() if owner else owned(final), explained(final):
+        refuse_existing(final, replace)
+        prefix = f".{final.name}{NEW}"
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
         try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            with locked(lock):
-                _clean(final.parent)
-                _refuse_existing(final, replace)
-                prefix = f".{final.name}{NEW}"
-                temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
-                alive = try_lock(temporary / ALIVE, wait=True)
-            try:
-                yield temporary
-                (temporary / ALIVE).unlink()
-                temporary.chmod(0o777 & ~_umask())
-                _sync(temporary)
-                with locked(lock):
-                    _refuse_existing(final, replace)
-                    _swap(temporary, final)
-            finally:
-                assert alive is not None
-                os.close(alive)
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            _sync(temporary)
+            refuse_existing(final, replace)
+            _swap(temporary, final)
         finally:
-            if temporary is not None and temporary.exists():
+            if temporary.exists():
                 shutil.rmtree(temporary, ignore_errors=True)
 
 
+def refuse_existing(final: Path, replace: bool = False) -> None:
+    """Check that nothing is in a folder's place, or that it may be replaced.
+
+    Raises:
+        ShiftgymError: it is there, and must not be replaced.
+    """
+    if not replace and present(final).exists():
+        raise ShiftgymError(
+            f"{final} is there already. --replace (replace=True in Python) writes it anew."
+        )
+
+
+def own_folder(path: Path) -> None:
+    """Make a folder to work in, unless it is there; a link to another folder is refused.
+
+    Raises:
+        OSError: it cannot be made, or is a link.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed")
+
+
+def discard(path: Path, final: Path) -> None:
+    """Remove a folder that served to write `final`, so that it is gone at once or left whole."""
+    gone = fresh(final)
+    path.rename(gone)
+    remove(gone)
+
+
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file to a temporary name, sync it, and rename it into place."""
+    """Write a file to a temporary name, sync it, and rename it into place.
+
+    The temporary file is locked while it is written, so that others know it is no leftover.
+    """
     with explained(path):
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}{NEW}", dir=path.parent)
+        while (descriptor := lock_at(name := fresh(path), wait=False)) is None:
+            pass  # somebody who cleans up was faster
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with os.fdopen(os.dup(descriptor), "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
+            if sys.platform == "win32":  # where an open file cannot be renamed
+                os.close(descriptor)
+                descriptor = None
             os.replace(name, path)
         except BaseException:
             with suppress(OSError):
                 os.unlink(name)
             raise
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def clean(parent: Path) -> None:
+    """Remove what killed writers left in a folder; what somebody is writing is left alone."""
+    for path in list(parent.glob(".*")):
+        name = path.name[1:]
+        if name.endswith(LOCK):
+            final = name.removesuffix(LOCK)
+        elif name.endswith(OLD):
+            final = name.removesuffix(OLD)
+        elif name.endswith(FETCH):
+            final = name.removesuffix(FETCH)
+        elif NEW in name:
+            final = name.rpartition(NEW)[0]
+        else:
+            continue
+        with suppress(OSError):
+            if path.is_dir() or path.name.endswith(LOCK):
+                _clean_after(parent / final)
+            elif (descriptor := lock_left(path)) is not None:
+                release(descriptor, path)
+
+
+def _clean_after(final: Path) -> None:
+    """Put right what a writer of a folder left, unless one is at it."""
+    with if_free(final) as free:
+        spent = put_right(final) if free else []
+    for left in spent:  # no writer knows these names, so nobody has to wait for this
+        remove(left)
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path, instead: str = DATASETS) -> Iterator[None]:
     """Turn the errors of a full disk and of missing permission into words."""
     try:
         yield
@@ -158,11 +202,11 @@ def explained(path: Path) -> Iterator[None]:
         if error.errno in FULL or "No space left" in text or "errno = 28" in text:
             raise ShiftgymError(
                 f"The disk of {path} is full: nothing new was put there, and what was there is "
-                "kept. Make room, or set MINARI_DATASETS_PATH to a folder on another disk."
+                f"kept. Make room, or {instead} on another disk."
             ) from error
         if error.errno in DENIED:
             raise ShiftgymError(
-                f"No permission to write {path}. Set MINARI_DATASETS_PATH to a folder of your own."
+                f"No permission to write {path}. {instead[0].upper()}{instead[1:]} of your own."
             ) from error
         raise ShiftgymError(f"Cannot write {path}: {error}") from error
 
@@ -174,37 +218,15 @@ def require_room(path: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, f"{size / 1e6:.0f} MB are needed and {free / 1e6:.0f} are free")
 
 
-def _refuse_existing(final: Path, replace: bool) -> None:
-    if final.exists() and not replace:
-        raise ShiftgymError(f"{final} is there already; say replace to write it anew.")
-
-
 def _swap(temporary: Path, final: Path) -> None:
     """Rename into place; what was there steps aside first and is removed last."""
-    old = final.with_name(f".{final.name}{OLD}")
+    aside = beside(final, OLD)
     if final.exists():
-        final.rename(old)
+        final.rename(aside)
     temporary.rename(final)
     _sync_folder(final.parent)
-    if old.exists():
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _clean(parent: Path) -> None:
-    """Remove what dead writers left, and put back what they took away; the lock is held."""
-    for left in parent.glob(f".*{OLD}"):
-        final = left.with_name(left.name[1 : -len(OLD)])
-        if final.exists():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.rename(final)
-    for left in parent.glob(f".*{NEW}*"):
-        if not left.is_dir():
-            continue
-        alive = try_lock(left / ALIVE, wait=False)
-        if alive is not None:
-            shutil.rmtree(left, ignore_errors=True)
-            os.close(alive)
+    if aside.exists():
+        aside.rename(temporary)  # which the caller removes
 
 
 def _sync(folder: Path) -> None:

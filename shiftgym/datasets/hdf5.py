@@ -19,6 +19,7 @@ from h5py import h5a, h5d, h5f, h5fd, h5g, h5l, h5p, h5s, h5t  # pyright: ignore
 
 from shiftgym.datasets.flat import Flat
 from shiftgym.errors import ShiftgymError
+from shiftgym.plain_files import require_plain
 
 MOST_EXPANSION = 64  # bytes of arrays per byte of file; float data compress to a third at best
 SMALL = 1 << 20
@@ -149,6 +150,7 @@ def read_episodes(path: Path, rows: int, widths: tuple[int, int]) -> Flat:
             true.
     """
     try:
+        require_plain(path)
         needed = rows * (4 * (widths[0] + widths[1] + 1) + 2)
         if rows < 1 or needed > MOST_EXPANSION * path.stat().st_size + SMALL:
             raise ShiftgymError(f"{path} cannot hold the {rows:,} transitions it claims.")

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shiftgym.datasets.load import is_installed
+from shiftgym.datasets.load import bytes_differ, is_installed
 from shiftgym.datasets.metadata import name_of, read_metadata
 from shiftgym.datasets.names import NAMESPACE, DatasetName, dataset_name, usual_size
 from shiftgym.datasets.packaged import packaged_index
+from shiftgym.datasets.places import names_in
 from shiftgym.datasets.store import minari_root
 from shiftgym.datasets.tiers import TIERS, missing_tiers
 from shiftgym.domains import catalogue
 from shiftgym.errors import ShiftgymError
-from shiftgym.scores import has_reference, normalized_score
+from shiftgym.scores import default_reference, normalized_score
+
+UNKNOWN = ("robot", "domain", "quality", "episodes", "return", "score", "reference")  # of damage
 
 
 def rows(root: Path | None = None) -> list[dict[str, Any]]:
@@ -25,9 +28,9 @@ def rows(root: Path | None = None) -> list[dict[str, Any]]:
 
     Returns:
         One row per set: ``name``, ``minari`` (id), ``robot``, ``domain``, ``quality``, ``size``,
-        ``episodes``, ``return`` (mean of whole episodes), ``score`` (0..100) and ``where``:
-        ``packaged``, ``installed``, ``packaged, installed``, ``makeable``, or what is wrong with
-        it. Numbers that are not known are None.
+        ``episodes``, ``return`` (mean of whole episodes), ``score`` (0..100), ``reference`` (whose
+        returns count as 0 and 100 there), and ``where``: ``packaged``, ``installed``, both,
+        ``makeable``, or what is wrong with it. Numbers that are not known are None.
     """
     found: dict[str, dict[str, Any]] = {}
     for short, entry in packaged_index().items():
@@ -43,9 +46,12 @@ def rows(root: Path | None = None) -> list[dict[str, Any]]:
     for name in makeable():
         found.setdefault(name.short, _row(name) | {"where": "makeable"})
     for row in found.values():
-        slug = row["domain"]
-        if row["return"] is not None and slug in catalogue() and has_reference(slug):
-            row["score"] = round(normalized_score(slug, row["return"]), 2)
+        slug, mean, origin = row["domain"], row["return"], row.pop("origin", "")
+        if mean is None or slug not in catalogue():
+            continue
+        if (table := default_reference(slug, origin)) is not None:
+            row["score"] = round(normalized_score(slug, mean, table), 2)
+            row["reference"] = table
     return list(found.values())
 
 
@@ -55,8 +61,8 @@ def installed(root: Path) -> Iterator[Path]:
     if not home.is_dir():
         return
     for domain in sorted(path for path in home.iterdir() if _is_open(path)):
-        yield from sorted(
-            path for path in domain.iterdir() if _is_open(path) and is_installed(path)
+        yield from (
+            domain / name for name in sorted(names_in(domain)) if is_installed(domain / name)
         )
 
 
@@ -67,7 +73,7 @@ def _is_open(path: Path) -> bool:
 def makeable() -> list[DatasetName]:
     """List the sets of usual size that packaged policies can make."""
     names = (
-        DatasetName(domain, quality, usual_size(domain))
+        DatasetName(domain, quality, usual_size(domain, quality))
         for domain in catalogue().values()
         for quality in TIERS
     )
@@ -85,6 +91,8 @@ def _row(name: DatasetName) -> dict[str, Any]:
         "episodes": None,
         "return": None,
         "score": None,
+        "reference": None,
+        "origin": name.origin,
         "where": "",
     }
 
@@ -96,8 +104,10 @@ def _installed(folder: Path) -> dict[str, Any]:
         told = read_metadata(folder)
         episodes, mean = told["total_episodes"], told["shiftgym"]["return"]
         known = {"episodes": episodes, "return": None if mean is None else float(mean)}
-        return _row(name_of(told)) | known | {"where": "installed"}
+        name = name_of(told)
+        where = "installed" if bytes_differ(name, told) is None else "installed with other bytes"
+        return _row(name) | known | {"where": where}
     except (ShiftgymError, KeyError, TypeError, ValueError) as error:
-        unknown = dict.fromkeys(("robot", "domain", "quality", "episodes", "return", "score"))
-        wrong = {"where": f"damaged: {error}".splitlines()[0]}
+        unknown = dict.fromkeys(UNKNOWN)
+        wrong = {"where": f"damaged: {error}".splitlines()[0][:300]}
         return {"name": short, "minari": f"{NAMESPACE}/{short}-v0", "size": 0} | unknown | wrong

@@ -13,23 +13,27 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 
 from shiftgym.datasets.flat import spaces
-from shiftgym.datasets.names import DatasetName, dataset_name
+from shiftgym.datasets.names import MAX_SIZE, DatasetName, dataset_name
+from shiftgym.datasets.places import settled
 from shiftgym.domains import Domain, from_kwargs
-from shiftgym.edits import dump_edits
-from shiftgym.errors import ShiftgymError
-from shiftgym.scores import reference
+from shiftgym.edits import dump_edits, is_finite
+from shiftgym.errors import ShiftgymError, shown
+from shiftgym.plain_files import read_plain
+from shiftgym.project import AUTHORS, DATA_LICENCE, contact, permalink
+from shiftgym.scores import default_reference, reference
 
 FORMAT = 1
 METADATA = "metadata.json"
 LARGEST = 4 << 20  # bytes of a metadata file that is believed
 MINARI_FORMAT = "0.5.4"  # the version of Minari whose layout is written
-REQUIREMENTS = ["shiftgym>=0.1.0", "mujoco>=3.17,<5,!=4.0.0"]
+REQUIREMENTS = ["shiftgym>=0.1.0", "mujoco>=3.17,<4"]
 SCORED_EPISODES = 100
-PROJECT = "https://pypi.org/project/shiftgym/"
 TEXTS = ("description", "algorithm", "author", "author_email", "code_permalink")
+UNFIT = (KeyError, TypeError, ValueError, AttributeError, AssertionError, RecursionError,
+         OverflowError, gym.error.Error)  # fmt: skip
 RESERVED = (
-    "format", "name", "domain", "robot", "shift", "edits", "size", "quality", "origin", "sha256",
-    "return", "versions",
+    "format", "name", "domain", "robot", "shift", "edits", "size", "quality", "origin", "made",
+    "sha256", "content", "return", "whole_episodes", "reference", "versions",
 )  # fmt: skip
 
 
@@ -51,20 +55,26 @@ def build(
     *,
     episodes: int,
     mean_return: float | None,
+    whole_episodes: int,
     megabytes: float,
     sha256: str,
+    content: str,
 ) -> dict[str, Any]:
     """Give the contents of a set's metadata.json.
 
     Args:
         name: the set.
         about: ``description``, ``algorithm``, ``author``, ``author_email`` and ``code_permalink``
-            fill Minari's keys; everything else that is JSON-able (``policies`` as name ->
-            SHA-256, ``seed``, ``steps``, ...) is kept under ``shiftgym``.
+            fill Minari's keys (contact and permalink are left out while neither `about` nor
+            :mod:`shiftgym.project` gives them); everything else that is JSON-able (``policies`` as
+            name -> SHA-256, ``seed``, ``steps``, ...) is kept under ``shiftgym``.
         episodes: number of episodes.
-        mean_return: undiscounted, over whole episodes; None where none is whole.
+        mean_return: undiscounted, over whole episodes (a terminal state or the time limit ended
+            them); None where none is whole.
+        whole_episodes: how many are.
         megabytes: size of the data file.
         sha256: checksum of the data file.
+        content: checksum of the rows; see :mod:`shiftgym.datasets.canonical`.
     """
     spec = env_spec(name.domain).to_json()
     observations, actions = spaces(name.domain)
@@ -84,18 +94,20 @@ def build(
         "action_space": _box(actions),
         "env_spec": spec,
         "eval_env_spec": spec,
-        "author": [about.get("author", "shiftgym")],
-        "author_email": [about.get("author_email", PROJECT)],
-        "code_permalink": about.get("code_permalink", f"{PROJECT}{_version('shiftgym')}/"),
+        "author": [about.get("author", AUTHORS)],
         "algorithm_name": about.get("algorithm", "unknown"),
         "description": about.get("description") or describe(name),
         "requirements": REQUIREMENTS,
     }
-    try:
-        scale = reference(name.domain, "shiftgym")
-    except ShiftgymError:  # none measured: a domain of the user's own
-        pass
-    else:
+    if email := about.get("author_email") or contact():
+        found["author_email"] = [email]
+    if link := about.get("code_permalink") or permalink(_version("shiftgym")):
+        found["code_permalink"] = link
+    if not name.origin:  # imported sets keep their own terms
+        found["license"] = DATA_LICENCE
+    table = default_reference(name.domain, name.origin)
+    if table is not None:  # a domain of the user's own has none
+        scale = reference(name.domain, table)
         found |= {
             "ref_min_score": scale.random,
             "ref_max_score": scale.expert,
@@ -111,8 +123,12 @@ def build(
         "size": name.size,
         "quality": name.quality,
         "origin": name.origin,
+        "made": name.made,
         "return": mean_return,
+        "whole_episodes": whole_episodes,
+        "reference": table,
         "sha256": sha256,
+        "content": content,
         "versions": {package: _version(package) for package in ("shiftgym", "mujoco", "numpy")},
     }
     return found
@@ -137,11 +153,13 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     Raises:
         ShiftgymError: none there, not JSON, not shiftgym's, or contradicting itself.
     """
+    return settled(folder, _read)
+
+
+def _read(folder: Path) -> dict[str, Any]:
     path = folder / "data" / METADATA
     try:
-        if path.stat().st_size > LARGEST:
-            raise ShiftgymError(f"{path} is larger than any metadata.")
-        content = path.read_bytes()
+        content = read_plain(path, LARGEST)
     except OSError as error:
         raise ShiftgymError(f"Cannot read {path}: {error}") from None
     return parse(content, str(folder))
@@ -164,8 +182,11 @@ def parse(content: bytes, where: str) -> dict[str, Any]:
             "To use data from elsewhere: shiftgym data import"
         )
     counts = [found.get("total_steps"), found.get("total_episodes"), own.get("size")]
-    if not all(type(count) is int and count > 0 for count in counts) or counts[0] != counts[2]:
-        raise ShiftgymError(f"The metadata of {where} are damaged: counts {counts}.")
+    good = all(type(count) is int and 0 < count <= MAX_SIZE for count in counts)
+    if not good or counts[0] != counts[2]:
+        raise ShiftgymError(f"The metadata of {where} are damaged: counts {shown(counts)}.")
+    if own.get("return") is not None and not is_finite(own["return"]):
+        raise ShiftgymError(f"The metadata of {where} are damaged: return {shown(own['return'])}.")
     texts = [found.get("dataset_id"), found.get("env_spec"), own.get("sha256")]
     if not all(isinstance(text, str) for text in texts):
         raise ShiftgymError(f"The metadata of {where} are damaged: id, env_spec or sha256.")
@@ -182,8 +203,8 @@ def name_of(metadata: Mapping[str, Any]) -> DatasetName:
         kwargs = EnvSpec.from_json(metadata["env_spec"]).kwargs
         of = from_kwargs(kwargs["robot"], kwargs["shift"])
         return dataset_name(metadata["dataset_id"], of).sized(metadata["total_steps"])
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ShiftgymError(f"The metadata of a dataset are damaged: {error}") from None
+    except UNFIT as error:
+        raise ShiftgymError(f"The metadata of a dataset are damaged: {str(error)[:500]}") from None
 
 
 def widths(metadata: Mapping[str, Any]) -> tuple[int, int]:
@@ -194,7 +215,7 @@ def widths(metadata: Mapping[str, Any]) -> tuple[int, int]:
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ShiftgymError(f"The metadata of a dataset are damaged: {error}") from None
     if not all(type(width) is int and 0 < width <= 10_000 for width in (observations, actions)):
-        raise ShiftgymError(f"The metadata of a dataset are damaged: spaces {shapes}.")
+        raise ShiftgymError(f"The metadata of a dataset are damaged: spaces {shown(shapes)}.")
     return observations, actions
 
 

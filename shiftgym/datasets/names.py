@@ -5,10 +5,14 @@
     hopper-kinematic/medium     shiftgym/hopper-kinematic/medium-v0              5,000 (a target)
     hopper-kinematic/medium-1m  shiftgym/hopper-kinematic/medium-1m-v0       1,000,000
     hopper/medium-1234          shiftgym/hopper/medium-1234-v0                   1,234
+    hopper/medium-replay        shiftgym/hopper/medium-replay-v0               500,000
+    hopper/medium-made_seed5    shiftgym/hopper/medium-made_seed5-v0         1,000,000: other
+    hopper/medium-5k-made_mine  shiftgym/hopper/medium-5k-made_mine-v0           5,000: other
     hopper/medium-d4rl          shiftgym/hopper/medium-d4rl-v0               any: imported, not ours
     hopper/medium-from_lab7     shiftgym/hopper/medium-from_lab7-v0          any: imported
 
-Imported data carry whose they are instead of a size.
+Imported data carry whose they are instead of a size. A set made with other policies, another seed,
+other streams or another engine than its name stands for says so in a last word, `made_...`.
 """
 
 from __future__ import annotations
@@ -19,15 +23,20 @@ from dataclasses import dataclass, replace
 from shiftgym.domains import Domain, domain
 from shiftgym.errors import DomainError, nearest
 
-QUALITIES = ("random", "medium", "medium-replay", "medium-expert", "expert")
+QUALITIES = (
+    "random", "medium", "medium-replay", "medium-expert", "expert",
+    "medium-best", "best",  # where no policy reaches the bar of an expert
+)  # fmt: skip
 HANDS_QUALITIES = ("human", "cloned")  # recorded from people, or cloned from them
 HANDS = ("pen", "door")
 NAMESPACE = "shiftgym"
 SOURCE_SIZE = 1_000_000
 TARGET_SIZE = 5_000
+REPLAY_SIZE = 500_000  # a source in either direction; D4RL's hold 200,000 to 400,000
 MAX_SIZE = 10**10
 ORIGINS = ("d4rl", "otdf", "odrl", "minari")  # whose data are imported under their own name
 OWN_ORIGIN = re.compile(r"from_[a-z0-9_]{1,40}")  # anybody else's
+MADE = re.compile(r"made_[a-z0-9_]{1,40}")  # made here, but not as the rest of the name says
 SIZE = re.compile(r"([1-9]\d{0,10})([km]?)")
 
 
@@ -40,21 +49,23 @@ class DatasetName:
         quality: one of :func:`qualities`.
         size: number of transitions; of no account in the name where there is an origin.
         origin: whose data were imported, ``otdf`` or ``from_lab7``; empty for shiftgym's own.
+        made: how a set was made otherwise, ``made_seed5``; empty for the package's own.
     """
 
     domain: Domain
     quality: str
     size: int
     origin: str = ""
+    made: str = ""
 
     @property
     def label(self) -> str:
         """Give the part after the domain: ``medium``, or ``medium-1m`` of an unusual size."""
         if self.origin:
             return f"{self.quality}-{self.origin}"
-        if self.size == usual_size(self.domain):
-            return self.quality
-        return f"{self.quality}-{size_token(self.size)}"
+        usual = self.size == usual_size(self.domain, self.quality)
+        words = [self.quality, "" if usual else size_token(self.size), self.made]
+        return "-".join(word for word in words if word)
 
     @property
     def short(self) -> str:
@@ -70,13 +81,23 @@ class DatasetName:
         """Give the name of the same quality in the same domain with another size."""
         return replace(self, size=size)
 
+    @property
+    def own(self) -> DatasetName:
+        """Give the package's own set that this one was made otherwise than."""
+        return replace(self, made="")
+
     def __str__(self) -> str:
         """Give the short form."""
         return self.short
 
 
-def usual_size(of: Domain) -> int:
-    """Give the size that a name leaves out: 1,000,000 unshifted, 5,000 shifted."""
+def usual_size(of: Domain, quality: str) -> int:
+    """Give the size that a name leaves out: 1,000,000 unshifted, 5,000 shifted.
+
+    A ``medium-replay`` set has 500,000 in every domain.
+    """
+    if quality == "medium-replay":
+        return REPLAY_SIZE
     return SOURCE_SIZE if of.shift is None else TARGET_SIZE
 
 
@@ -133,14 +154,31 @@ def dataset_name(text: str | DatasetName, of: Domain | None = None) -> DatasetNa
     quality = max(
         (q for q in known if label == q or label.startswith(q + "-")), key=len, default=""
     )
-    token = label.removeprefix(quality).removeprefix("-")
     if not quality:
         raise DomainError(f"{found.slug} has no quality {label!r}. {nearest(label, known)}")
-    if not token:
-        return DatasetName(found, quality, usual_size(found))
+    usual = usual_size(found, quality)
+    token = label.removeprefix(quality).removeprefix("-")
     if is_origin(token):
-        return DatasetName(found, quality, usual_size(found), token)
-    return DatasetName(found, quality, read_size(token, text))
+        return DatasetName(found, quality, usual, token)
+    size, _, made = token.rpartition("-")
+    if not MADE.fullmatch(made):
+        size, made = token, ""
+    return DatasetName(found, quality, read_size(size, text) if size else usual, made=made)
+
+
+def made_word(words: str) -> str:
+    """Give the word that says how a set was made otherwise: ``made_`` and what it is told.
+
+    Raises:
+        DomainError: not letters, digits and ``_``, or more than 40.
+    """
+    word = f"made_{words.lower().removeprefix('made_')}"
+    if not MADE.fullmatch(word):
+        raise DomainError(
+            f"--name is one word of letters, digits and '_' (up to 40), got {words!r}; the set is "
+            "then called hopper/medium-made_word."
+        )
+    return word
 
 
 def is_origin(token: str) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ import h5py
 import numpy as np
 
 from shiftgym.datasets.flat import Flat, check_flat, episode_bounds, episode_returns, mean_return
-from shiftgym.datasets.folders import locked, write_file
+from shiftgym.datasets.folders import clean, write_file
+from shiftgym.datasets.locks import locked
 from shiftgym.datasets.names import DatasetName, dataset_name
 from shiftgym.domains import ASSETS, episode_steps
 from shiftgym.errors import ShiftgymError
@@ -41,7 +42,7 @@ def packaged_index() -> dict[str, dict[str, Any]]:
         return {}
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ShiftgymError(f"{path} is damaged ({error}): reinstall shiftgym.") from None
 
 
@@ -72,6 +73,8 @@ def package_dataset(
     path.parent.mkdir(parents=True, exist_ok=True)
     content = pack(flat)
     with locked(folder / ".lock"):
+        clean(folder)
+        clean(path.parent)
         write_file(path, content)
         listed = folder / INDEX
         index = json.loads(listed.read_bytes()) if listed.exists() else {}
@@ -90,6 +93,17 @@ def package_dataset(
     if total > LIMIT:
         raise ShiftgymError(f"The packaged sets take {total / 1e6:.1f} of {LIMIT / 1e6:.0f} MB.")
     return path
+
+
+def withdraw(names: Iterable[str]) -> None:
+    """Take sets out of the package: their rows in the index, then their files."""
+    with locked(PACKAGED / ".lock"):
+        index = packaged_index()
+        files = [PACKAGED / index.pop(short)["file"] for short in names if short in index]
+        content = json.dumps(dict(sorted(index.items())), indent=1).encode() + b"\n"
+        write_file(PACKAGED / INDEX, content)
+        for file in files:
+            file.unlink(missing_ok=True)
 
 
 def load_packaged(name: DatasetName | str) -> Flat:

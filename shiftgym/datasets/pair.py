@@ -10,7 +10,7 @@ from shiftgym.datasets.load import find, load, locate
 from shiftgym.datasets.names import DatasetName
 from shiftgym.domains import Domain
 from shiftgym.errors import DomainError, ShiftgymError, nearest
-from shiftgym.scores import MEASURED, Reference, reference, tables
+from shiftgym.scores import MEASURED, Reference, default_reference, reference, tables
 
 
 class Pair:
@@ -22,12 +22,14 @@ class Pair:
         source: name of the plentiful dataset, ``hopper/medium``.
         target: name of the scarce dataset, ``hopper-kinematic/medium``.
         reference: the table that normalises returns, ``shiftgym``, ``otdf``, ``odrl`` or ``d4rl``;
-            or a :class:`shiftgym.scores.Reference`, for a domain of your own.
+            or a :class:`shiftgym.scores.Reference`, for a domain of your own. By default the
+            table of the target's origin, as :func:`shiftgym.scores.default_reference` says.
         root: Minari's folder of datasets by default.
 
     Attributes:
         names: both names, as (source, target).
         domain: the target's domain, where a policy is evaluated.
+        reference_name: the table that scores are of; ``own`` for a reference of your own.
 
     Raises:
         DomainError: unknown names, two robots, or twice the same dataset.
@@ -43,7 +45,7 @@ class Pair:
         self,
         source: str | DatasetName,
         target: str | DatasetName,
-        reference: str | Reference = MEASURED,
+        reference: str | Reference | None = None,
         root: Path | None = None,
     ):
         """Find both datasets; they are loaded when first used."""
@@ -59,6 +61,9 @@ class Pair:
             raise ShiftgymError(f"Unknown score reference. {nearest(reference, tables())}")
         for name in self.names:
             locate(name, root)
+        if reference is None:
+            reference = default_reference(second.domain, second.origin) or MEASURED
+        self.reference_name = reference if isinstance(reference, str) else "own"
         self._root, self._reference = root, reference
 
     @property
@@ -92,5 +97,6 @@ class Pair:
         return self.reference.score(value)
 
     def __repr__(self) -> str:
-        """Name the pair."""
-        return f"Pair({str(self.names[0])!r}, {str(self.names[1])!r})"
+        """Name the pair, and whose reference its scores are of."""
+        source, target = (str(name) for name in self.names)
+        return f"Pair({source!r}, {target!r}, reference={self.reference_name!r})"

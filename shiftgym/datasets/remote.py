@@ -1,6 +1,7 @@
 """Fetch datasets from a Minari remote: checked by SHA-256, resumed after a cut, or not at all.
 
     <parent>/.medium-v0.fetch/    what has come so far; the next try goes on from there
+                                  one process fetches a set, others wait and find it there
 
 Remotes are Minari's own, ``hf://ORGANISATION`` and ``gcp://BUCKET``. From a bucket the file is read
 from where the last try ended; Hugging Face's client resumes by itself.
@@ -11,16 +12,23 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from shiftgym.datasets import metadata
-from shiftgym.datasets.folders import explained, new_folder, require_room
+from shiftgym.datasets.folders import (
+    discard,
+    explained,
+    new_folder,
+    own_folder,
+    owned,
+    require_room,
+)
 from shiftgym.datasets.load import is_installed
 from shiftgym.datasets.names import DatasetName
-from shiftgym.datasets.store import DATA, LOCK, add_namespaces, dataset_path, minari_root, sha256
+from shiftgym.datasets.places import FETCH
+from shiftgym.datasets.store import DATA, add_namespaces, dataset_path, sha256
 from shiftgym.errors import ShiftgymError
 
 VARIABLE = "MINARI_REMOTE"
@@ -99,27 +107,37 @@ def fetch(
         raise ShiftgymError(f"The remote has no {name}. Make it: shiftgym data make {name}")
     if told["dataset_id"] != name.minari:
         raise ShiftgymError(f"The remote has {told['dataset_id']} under the name of {name}.")
-    begun = folder.with_name(f".{folder.name}.fetch")
-    with explained(folder):
-        begun.mkdir(parents=True, exist_ok=True)
+    begun = folder.with_name(f".{folder.name}{FETCH}")
+    with owned(folder, f"Fetching {name}", wait=True) as owner, explained(folder):
+        if is_installed(folder):  # another process was faster
+            return folder
+        own_folder(begun)
         get = _from_bucket if hasattr(storage, "bucket") else _from_other
         came = get(storage, name, begun, progress or (lambda here, total: None))
         if sha256(came) != told["shiftgym"]["sha256"]:
-            shutil.rmtree(begun)
+            discard(begun, folder)
             raise ShiftgymError(
                 f"{name} is refused: what came from the remote has another SHA-256 than the set's "
                 "own. It was removed; try again, or tell who published it."
             )
-        with new_folder(folder, lock=(root or minari_root()) / LOCK) as temporary:
+        with new_folder(folder, owner=owner) as temporary:
             (temporary / "data").mkdir()
-            came.replace(temporary / "data" / DATA)
             (temporary / "data" / metadata.METADATA).write_bytes(metadata.dump(told))
             card = begun / name.minari / CARD
             if card.exists():
                 card.replace(temporary / CARD)
-        add_namespaces(folder)
-        shutil.rmtree(begun, ignore_errors=True)
+            _give(came, temporary / "data" / DATA)
+            add_namespaces(folder)
+        discard(begun, folder)
     return folder
+
+
+def _give(came: Path, place: Path) -> None:
+    """Put what came into place, and keep it where it was as well: a kill loses nothing then."""
+    try:
+        os.link(came, place)
+    except OSError:  # a disk without links
+        came.replace(place)
 
 
 def _from_bucket(storage: Any, name: DatasetName, begun: Path, progress: Progress) -> Path:

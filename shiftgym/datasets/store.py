@@ -12,12 +12,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from shiftgym.datasets import cache, metadata
+from shiftgym.datasets.canonical import Content
 from shiftgym.datasets.flat import (
     Flat,
     check_flat,
@@ -28,14 +30,15 @@ from shiftgym.datasets.flat import (
     rows_of,
     spaces,
 )
-from shiftgym.datasets.folders import new_folder, require_room, write_file
+from shiftgym.datasets.folders import Owner, clean, new_folder, owned, require_room, write_file
 from shiftgym.datasets.hdf5 import EpisodeWriter, read_episodes
 from shiftgym.datasets.names import DatasetName, dataset_name
+from shiftgym.datasets.places import settled
 from shiftgym.domains import episode_steps
 from shiftgym.errors import ShiftgymError
+from shiftgym.plain_files import open_plain
 
 DATA = "main_data.hdf5"
-LOCK = ".shiftgym.lock"
 NAMESPACE_FILE = "namespace_metadata.json"
 
 
@@ -57,6 +60,8 @@ def write_dataset(
     *,
     replace: bool = False,
     episode_seeds: Iterable[int] | None = None,
+    returns: np.ndarray | None = None,
+    owner: Owner | None = None,
 ) -> Path:
     """Write a Minari dataset; it appears under its name when it is complete.
 
@@ -68,6 +73,10 @@ def write_dataset(
         root: Minari's folder of datasets by default.
         replace: write anew what is there already.
         episode_seeds: seed of each episode's reset, stored with it.
+        returns: of the whole episodes, where the rows alone do not tell (an importer had to leave
+            some out); from the rows by default.
+        owner: the right to write it, from :func:`shiftgym.datasets.folders.owned`, where the
+            caller has it already.
 
     Returns:
         The dataset's folder.
@@ -80,7 +89,9 @@ def write_dataset(
     one = isinstance(flat_or_chunks, dict)
     chunks = cast("Iterable[Flat]", [flat_or_chunks] if one else flat_or_chunks)
     folder = dataset_path(name, root)
-    with new_folder(folder, replace, (root or minari_root()) / LOCK) as temporary:
+    owning = owned(folder, f"Writing {name}") if owner is None else nullcontext(owner)
+    with owning as own, new_folder(folder, replace, own) as temporary:
+        _tidy(folder.parent.parent)
         widths = observations, actions = _widths(name)
         require_room(temporary, name.size * 4 * (observations + actions + 2))
         data = temporary / "data"
@@ -91,7 +102,9 @@ def write_dataset(
         rows = cache.CacheWriter(temporary / cache.PART, name.size, widths) if large else None
         try:
             with EpisodeWriter(data / DATA) as writer:
+                content = Content()
                 for episode in _episodes(chunks, name, rows):
+                    content.add(episode)
                     seed = next(seeds, None) if seeds is not None else None
                     if seeds is not None and seed is None:
                         raise ShiftgymError(f"Fewer seeds than episodes: {writer.episodes} given.")
@@ -102,23 +115,32 @@ def write_dataset(
                     f"{name} names {name.size:,} transitions, got {writer.rows:,}. "
                     f"Name it {name.sized(writer.rows)}."
                 )
+            earned = np.array(whole) if returns is None else returns
             told = metadata.build(
                 name,
                 about,
                 episodes=writer.episodes,
-                mean_return=mean_return(np.array(whole)),
+                mean_return=mean_return(earned),
+                whole_episodes=len(earned),
                 megabytes=(data / DATA).stat().st_size / 1e6,
                 sha256=sha256(data / DATA),
+                content=content.sha256(),
             )
             (data / metadata.METADATA).write_bytes(metadata.dump(told))
             if rows is not None:
                 rows.finish(cache.cache_path(folder), data / DATA)
+            add_namespaces(folder)
         finally:
             if rows is not None:
                 rows.abandon()
-    add_namespaces(folder)
-    cache.clean(folder.parent)
     return folder
+
+
+def _tidy(home: Path) -> None:
+    """Remove what killed writers left in any domain's folder, and caches of sets that are gone."""
+    for parent in (home, *(path for path in home.iterdir() if path.is_dir())):
+        clean(parent)
+        cache.clean(parent)
 
 
 def _widths(name: DatasetName) -> tuple[int, int]:
@@ -177,8 +199,13 @@ def read_dataset(path: Path) -> Flat:
     Raises:
         ShiftgymError: no such set, damaged, changed since it was written, or foreign.
     """
-    told = metadata.read_metadata(path)
-    file = path / "data" / DATA
+    return settled(path, lambda here: _read(here, path))
+
+
+def _read(here: Path, path: Path) -> Flat:
+    """Read a set from where it is now; its cache lies beside its place."""
+    told = metadata.read_metadata(here)
+    file = here / "data" / DATA
     rows, widths = told["total_steps"], metadata.widths(told)
     large = rows >= cache.FROM_ROWS
     if large:
@@ -189,7 +216,7 @@ def read_dataset(path: Path) -> Flat:
     verify_file(file, told["shiftgym"]["sha256"])
     flat = read_episodes(file, rows, widths)
     check_flat(flat)
-    if large and cache.key_of(file) == key:
+    if large and here == path and cache.key_of(file) == key:
         rows_file = cache.CacheWriter(cache.part_path(path), rows, widths)
         rows_file.add(flat)
         rows_file.finish(cache.cache_path(path), file)
@@ -212,7 +239,7 @@ def verify_file(path: Path, digest: str) -> None:
 def sha256(path: Path) -> str:
     """Give the SHA-256 of a file, as hexadecimal digits."""
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ShiftgymError(f"Cannot read {path}: {error}") from None

@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium.spaces import Box
 
+from shiftgym.arrays import Array
 from shiftgym.engine import mujoco
-from shiftgym.envs.task import Array, Sims, Task, never
+from shiftgym.envs.task import Sims, Task, never
 
 
 def _norm(vectors: Array) -> Array:
@@ -47,7 +48,7 @@ class PenTask(Hand):
     target direction (3), offset to the target (3), difference of directions (3).
     """
 
-    own_model_fields: ClassVar[tuple[str, ...]] = ("body_quat",)
+    scene: ClassVar = {"desired_orien": ("body_quat", "target")}  # a quaternion (w, x, y, z)
     ends: ClassVar = (
         "site:object_top",
         "site:object_bottom",
@@ -130,7 +131,7 @@ class DoorTask(Hand):
     palm minus handle (3), and 1 or -1 for a door opened beyond 1 rad.
     """
 
-    own_model_fields: ClassVar[tuple[str, ...]] = ("body_pos",)
+    scene: ClassVar = {"door_body_pos": ("body_pos", "frame")}  # metres
     frame_low: ClassVar = (-0.3, 0.25, 0.252)  # where the door frame may stand, metres
     frame_high: ClassVar = (-0.2, 0.35, 0.35)
 

@@ -9,13 +9,25 @@ import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 from gymnasium.utils import EzPickle
 
+from shiftgym.arrays import Array
 from shiftgym.domains import Domain, asset_path, from_kwargs
 from shiftgym.engine import mujoco
-from shiftgym.envs.state import INTEGRATION, pack_rng, unpack_rng
-from shiftgym.envs.task import Array, Sims, check_action
+from shiftgym.envs.start import SCENE, check_options, place, read_scene, scene_of
+from shiftgym.envs.state import INTEGRATION, WORDS, check_state, pack_rng, unpack_rng
+from shiftgym.envs.task import Sims, check_action
 from shiftgym.envs.tasks import TASKS
+from shiftgym.errors import ShiftgymError, nearest
 from shiftgym.modelling import build_model
-from shiftgym.rendering import camera_config, follow, render_with
+from shiftgym.rendering import (
+    camera_config,
+    check_camera,
+    check_rendering,
+    close_renderer,
+    follow,
+    render_with,
+)
+
+COPIED = ("spec", "_np_random", "_np_random_seed", "observation_space", "action_space")
 
 
 class ShiftEnv(MujocoEnv, EzPickle):
@@ -32,7 +44,8 @@ class ShiftEnv(MujocoEnv, EzPickle):
         render_options: passed on to MujocoEnv: ``width``, ``height``, ``camera_name``, ...
 
     Observations are float64 as in the base environments. ``step`` raises ActionError on an action
-    of the wrong shape or one that is not finite, before anything moves.
+    of the wrong shape or one that is not finite, before anything moves. Copies (``copy.deepcopy``,
+    ``pickle``) carry the whole state: physics, goal, generators, spec.
     """
 
     metadata: dict[str, Any] = {
@@ -51,6 +64,13 @@ class ShiftEnv(MujocoEnv, EzPickle):
     ):
         """Compile the domain's model; see the class for the arguments."""
         EzPickle.__init__(self, robot, shift, physics, render_mode, camera, **render_options)
+        check_rendering(camera, render_options)
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            modes = self.metadata["render_modes"]
+            raise ShiftgymError(
+                f"Unknown render_mode {render_mode!r}. {nearest(str(render_mode), modes)}"
+            )
+        self._render_options = render_options
         self.domain = from_kwargs(robot, shift)
         self.physics = physics
         self.task = TASKS[robot]
@@ -71,10 +91,12 @@ class ShiftEnv(MujocoEnv, EzPickle):
         self.sims = Sims(self.model, self.task, views)
         self._action_shape = (self.model.nu,)
         self._row = np.array([0])
+        self._scene: dict[str, Array] = {}  # what the reset under way was asked to start from
         self._ctrl = self.data.ctrl
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         model = build_model(self.domain, self.physics)
+        check_camera(model, self._render_options)
         model.vis.global_.offwidth = max(model.vis.global_.offwidth, self.width)
         model.vis.global_.offheight = max(model.vis.global_.offheight, self.height)
         return model, mujoco.MjData(model)
@@ -94,51 +116,119 @@ class ShiftEnv(MujocoEnv, EzPickle):
         info = {name: value.item() for name, value in infos.items()}
         return observation, rewards.item(), terminated, False, info
 
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:  # type: ignore[override]
+        """Start an episode.
+
+        Args:
+            seed: seeds the generator; None goes on with it.
+            options: ``initial_state_dict`` is the scene to start from, as in gymnasium-robotics;
+                see :mod:`shiftgym.envs.start` and :meth:`get_env_state`.
+
+        Returns:
+            The first observation, and no info.
+
+        Raises:
+            ShiftgymError: an unknown option, or a scene that does not fit; nothing has been reset.
+        """
+        given = check_options(options, (SCENE,))
+        self._scene = read_scene(self.task, self.model, given[SCENE]) if given else {}
+        return super().reset(seed=seed)
+
     def reset_model(self) -> Array:
-        """Draw an initial state and give its observation."""
+        """Draw an initial state, or take the scene asked for, and give its observation."""
         self.task.reset(self.sims, 0, self.np_random)
-        mujoco.mj_forward(self.model, self.data)
-        self.task.remember(self.sims, self._row)
+        self._place(self._scene)
         return self.task.observe(self.sims)[0]
 
     def observe(self) -> Array:
         """Give the observation of the current state."""
         return self.task.observe(self.sims)[0]
 
-    def set_state(self, qpos: Any, qvel: Array | None = None) -> None:
-        """Put the robot somewhere: a state from :meth:`get_state`, or positions and velocities.
+    def set_state(self, qpos: Any, qvel: Array | None = None, **scene: Array) -> None:
+        """Put the robot somewhere: a whole state, a scene, or positions and velocities.
 
         Args:
-            qpos: a whole state, after which every step repeats the original bit for bit; or
-                positions (nq,).
+            qpos: a whole state from :meth:`get_state`, after which every step repeats the original
+                bit for bit; or a scene from :meth:`get_env_state`; or positions (nq,).
             qvel: velocities (nv,), with positions only.
+            scene: ``desired_orien`` (4,) of the pen's target, ``door_body_pos`` (3,) of the door;
+                without them both stay where they are, as in gymnasium-robotics.
+
+        Raises:
+            ShiftgymError: names or shapes that do not fit, or numbers that are not finite.
         """
-        if qvel is not None:
-            super().set_state(np.asarray(qpos, dtype=float), np.asarray(qvel, dtype=float))
-            self.task.remember(self.sims, self._row)
+        if isinstance(qpos, Mapping):
+            if "integration" not in qpos:
+                self._place(read_scene(self.task, self.model, qpos))
+                return
+            like = {**self._physics(), "rng": np.zeros(WORDS, np.uint64)}
+            saved = check_state(qpos, like, "another robot")
+            self._set_physics(saved)
+            self.np_random = unpack_rng(saved["rng"])
             return
-        state = {name: np.asarray(value) for name, value in qpos.items()}
-        for name in self.task.own_model_fields:
-            getattr(self.model, name)[:] = state[name]
-        mujoco.mj_setState(self.model, self.data, state["integration"], INTEGRATION)
-        mujoco.mj_forward(self.model, self.data)  # current derived fields, for observe()
-        mujoco.mj_setState(self.model, self.data, state["integration"], INTEGRATION)
-        for name, value in self.sims.memory.items():
-            value[0] = state[name]
-        self.np_random = unpack_rng(state["rng"])
+        given = {"qpos": qpos, "qvel": qvel, **scene}
+        self._place(read_scene(self.task, self.model, given, whole=False))
 
     def get_state(self) -> dict[str, Array]:
         """Give everything the future depends on, as arrays: physics, goal, generator."""
+        return {**self._physics(), "rng": pack_rng(self.np_random)}
+
+    def get_env_state(self) -> dict[str, Array]:
+        """Give the scene, as gymnasium-robotics does: ``qpos``, ``qvel`` and where the goal is."""
+        return scene_of(self.task, self.sims, 0)
+
+    def set_env_state(self, scene: Mapping[str, Array]) -> None:
+        """Put everything where a scene from :meth:`get_env_state` says; see :meth:`set_state`."""
+        self._place(read_scene(self.task, self.model, scene))
+
+    def _place(self, scene: Mapping[str, Array]) -> None:
+        place(self.task, self.sims, 0, scene)
+        mujoco.mj_forward(self.model, self.data)
+        self.task.remember(self.sims, self._row)
+
+    def _physics(self) -> dict[str, Array]:
         integration = np.empty(mujoco.mj_stateSize(self.model, INTEGRATION))
         mujoco.mj_getState(self.model, self.data, integration, INTEGRATION)
         own = {name: getattr(self.model, name).copy() for name in self.task.own_model_fields}
         memory = {name: value[0].copy() for name, value in self.sims.memory.items()}
-        return {"integration": integration, **own, **memory, "rng": pack_rng(self.np_random)}
+        return {"integration": integration, **own, **memory}
+
+    def _set_physics(self, saved: Mapping[str, Array]) -> None:
+        for name in self.task.own_model_fields:
+            getattr(self.model, name)[:] = saved[name]
+        mujoco.mj_setState(self.model, self.data, saved["integration"], INTEGRATION)
+        mujoco.mj_forward(self.model, self.data)  # current derived fields, for observe()
+        mujoco.mj_setState(self.model, self.data, saved["integration"], INTEGRATION)
+        for name, value in self.sims.memory.items():
+            value[0] = saved[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what a copy is made from: arguments, physics, generators, spec."""
+        copied = {name: getattr(self, name) for name in COPIED}
+        lagging = {name: getattr(self.data, name).copy() for name in self.task.outputs}
+        physics = self._physics()
+        return {**super().__getstate__(), "copied": copied, "physics": physics, "data": lagging}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        """Become a copy."""
+        super().__setstate__(saved)
+        self._set_physics(saved["physics"])
+        for name, value in saved["data"].items():
+            getattr(self.data, name)[:] = value
+        for name, value in saved["copied"].items():
+            setattr(self, name, value)
 
     def render(self):
         """Make a picture as ``render_mode`` says.
 
         Raises:
-            RenderError: no OpenGL here; the message says what to set or install.
+            RenderError: no render mode was chosen, or no OpenGL works here; the message says what
+                to pass, set or install.
         """
         return render_with(self.mujoco_renderer, self.render_mode)
+
+    def close(self) -> None:
+        """Free the OpenGL contexts; a picture taken later makes new ones."""
+        close_renderer(self.mujoco_renderer)

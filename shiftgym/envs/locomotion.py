@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.engine import mujoco
-from shiftgym.envs.task import Array, Sims, Task, never
+from shiftgym.envs.task import Sims, Task, never
 
 TRACKING = int(mujoco.mjtCamera.mjCAMERA_TRACKING)  # the camera follows the robot
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from shiftgym.arrays import Array
 from shiftgym.engine import mujoco
-from shiftgym.envs.task import Array
+from shiftgym.errors import ShiftgymError
 
 # What a step depends on, warm start included: stepping from it repeats the original bit for bit.
 INTEGRATION = mujoco.mjtState.mjSTATE_INTEGRATION
+WORDS = 6  # numbers that hold a generator
 _LOW = (1 << 64) - 1
 
 
@@ -34,3 +39,27 @@ def unpack_rng(words: Array) -> np.random.Generator:
         "uinteger": uinteger,
     }
     return np.random.Generator(bits)
+
+
+def check_state(state: Any, like: Mapping[str, Array], otherwise: str) -> dict[str, Array]:
+    """Give a saved state as arrays, after comparing it with one that fits.
+
+    Args:
+        state: what the user gives back.
+        like: a state that fits.
+        otherwise: what a state of other shapes is of.
+
+    Raises:
+        ShiftgymError: not a state, a part is missing, or a shape is another.
+    """
+    if not isinstance(state, Mapping):
+        raise ShiftgymError(f"A state is what get_state() gives, a dictionary; got {type(state)}.")
+    for name, expected in like.items():
+        if name not in state:
+            raise ShiftgymError(f"The state lacks {name!r}; give what get_state() gave.")
+        if np.shape(state[name]) != expected.shape:
+            raise ShiftgymError(
+                f"A state whose {name} has shape {np.shape(state[name])} does not fit "
+                f"{expected.shape}: {otherwise}."
+            )
+    return {name: np.asarray(state[name]) for name in like}

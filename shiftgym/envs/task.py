@@ -14,12 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box
-from numpy.typing import NDArray
 
+from shiftgym.arrays import Array
 from shiftgym.engine import mujoco
 from shiftgym.errors import ActionError
-
-Array = NDArray[Any]
 
 
 class Sims:
@@ -78,12 +76,17 @@ class Task(ABC):
     """
 
     outputs: ClassVar[tuple[str, ...]] = ()  # MjData fields read besides qpos and qvel
-    own_model_fields: ClassVar[tuple[str, ...]] = ()  # MjModel fields that a reset rewrites
+    scene: ClassVar[Mapping[str, tuple[str, str]]] = {}  # what a reset moves: MjModel field, body
 
     frame_skip: int
     fps: int
     observation_size: int
     camera: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def own_model_fields(self) -> tuple[str, ...]:
+        """Name the MjModel fields that a reset rewrites, one copy per simulation."""
+        return tuple(field for field, _ in self.scene.values())
 
     def observation_space(self) -> Box:
         """Give the space of one observation: unbounded float64, as in the base environments."""

@@ -14,21 +14,30 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from shiftgym.arrays import Array
 from shiftgym.domains import Domain, from_kwargs
 from shiftgym.engine import mujoco
-from shiftgym.envs.state import pack_rng, unpack_rng
-from shiftgym.envs.task import Array, Sims, check_action
+from shiftgym.envs import forks, sub
+from shiftgym.envs.batching import differing, infos_of
+from shiftgym.envs.start import SCENE, check_options, place, read_scene
+from shiftgym.envs.state import WORDS, check_state, pack_rng, unpack_rng
+from shiftgym.envs.task import Sims, check_action
 from shiftgym.envs.tasks import TASKS
-from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.envs.vector_options import autoreset_mode as autoreset
+from shiftgym.envs.vector_options import episode_limit, reset_mask
+from shiftgym.errors import DomainError, ShiftgymError
 from shiftgym.modelling import build_model
-from shiftgym.rendering import Picture
+from shiftgym.rendering import Picture, check_camera, check_rendering
 
 FEW = 6  # rows that one thread restarts sooner than several
+RENDER_MODES = ["rgb_array", "depth_array", "rgbd_tuple"]
+SPACES = ("single_observation_space", "single_action_space", "observation_space", "action_space")
+COPIED = ("spec", "closed", "_rngs", "_seeds", "_started", *SPACES)  # besides physics and counters
 
 Shift = str | Mapping[str, Any] | None
 
 
-class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
+class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
     """Run N sub-environments of one robot in lockstep.
 
     Args:
@@ -36,16 +45,21 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
         shift: one shift for all sub-environments, or a list of N; see
             :class:`shiftgym.envs.env.ShiftEnv`.
         num_envs: N.
-        max_episode_steps: steps after which an episode is truncated; None for never.
+        max_episode_steps: steps after which an episode is truncated; as in ``gymnasium.make``,
+            None for the robot's own limit and -1 for never.
         autoreset_mode: ``next_step`` (Gymnasium's default), ``same_step`` or ``disabled``.
         physics: ``mujoco210`` or ``installed``.
         num_threads: threads that step; 0 for one per CPU.
         render_mode: ``rgb_array``, ``depth_array``, ``rgbd_tuple`` or None.
         camera: overrides of the free camera.
+        disable_env_checker: accepted as in ``gymnasium.make``; there is no checker to disable.
         render_options: ``width``, ``height``, ``camera_name``, ...
+
+    Copies (``copy.deepcopy``, ``pickle``) carry the whole state and start threads of their own.
 
     Attributes:
         domains: the domain of each sub-environment.
+        max_episode_steps: the limit; None for none.
     """
 
     def __init__(
@@ -59,38 +73,50 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
         num_threads: int = 0,
         render_mode: str | None = None,
         camera: Mapping[str, Any] | None = None,
+        disable_env_checker: bool | None = None,
         **render_options: Any,
     ):
         """Compile the models and start the threads; see the class for the arguments."""
+        self.closed = True  # so that one that fails below is not closed when it is freed
         shifts = [shift] * num_envs if isinstance(shift, str | Mapping | None) else list(shift)
         if len(shifts) != num_envs or not shifts:
             raise DomainError(f"{len(shifts)} shifts for num_envs={num_envs}: give one for each.")
+        self._arguments = {
+            "robot": robot, "shift": shifts, "num_envs": num_envs, "physics": physics,
+            "max_episode_steps": max_episode_steps, "autoreset_mode": autoreset_mode,
+            "num_threads": num_threads, "render_mode": render_mode, "camera": camera,
+            **render_options,
+        }  # fmt: skip
         self.num_envs = num_envs
         self.domains: list[Domain] = [from_kwargs(robot, entry) for entry in shifts]
         self.task = TASKS[robot]
-        self.max_episode_steps = max_episode_steps
-        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.physics = physics
+        self.max_episode_steps = episode_limit(max_episode_steps, robot)
+        self.autoreset_mode = autoreset(autoreset_mode)
         self.render_mode = render_mode
         self.metadata = {
-            "render_modes": ["rgb_array", "depth_array", "rgbd_tuple"],
+            "render_modes": RENDER_MODES,
             "render_fps": self.task.fps,
             "autoreset_mode": self.autoreset_mode,
         }
-        if render_mode not in (None, *self.metadata["render_modes"]):
+        if render_mode not in (None, *RENDER_MODES):
             raise ShiftgymError(
-                f"A vector environment renders {', '.join(self.metadata['render_modes'])}, "
-                f"not {render_mode!r}. Make a single environment to watch it live."
+                f"A vector environment renders {', '.join(RENDER_MODES)}, not {render_mode!r}. "
+                "Make a single environment to watch it live."
             )
+        check_rendering(camera, render_options)
         self._render_options = {"camera": {**self.task.camera, **(camera or {})}, **render_options}
         self._picture: Picture | None = None
 
         models = {entry: build_model(entry, physics) for entry in dict.fromkeys(self.domains)}
         model = models[self.domains[0]]
+        check_camera(model, render_options)
         if model.ntree == 1:  # one tree makes one island: the same numbers, 5 to 8 % sooner
             for each in models.values():
                 each.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_ISLAND)
         self._batch = mujoco.batch.Batch(model, num_envs, min(num_threads, num_envs))
-        for name, values in _differing([models[entry] for entry in self.domains]).items():
+        forks.guard(self)
+        for name, values in differing([models[entry] for entry in self.domains]).items():
             expanded = self._batch.expand(name)
             for row, value in enumerate(values):  # bvh_aabb expands to its leading rows only
                 expanded[row] = value[: expanded.shape[1]] if expanded.ndim > 1 else value
@@ -113,6 +139,7 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
         self._elapsed = np.zeros(num_envs, dtype=np.int64)
         self._ended = np.zeros(num_envs, dtype=bool)
         self._started = False
+        self.closed = False
 
     def reset(
         self,
@@ -124,16 +151,25 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
 
         Args:
             seed: one number (sub-environment i gets ``seed + i``), a list of N, or None.
-            options: ``{"reset_mask": bool array (N,)}`` to leave the other episodes running.
+            options: ``reset_mask``, a bool array (N,), leaves the other episodes running;
+                ``initial_state_dict`` is the scene to start from (see
+                :mod:`shiftgym.envs.start`), one for all or with N rows.
 
         Returns:
             All observations (N, observation_size), and no info.
+
+        Raises:
+            ShiftgymError: an unknown option, or one that does not fit; nothing has been reset.
         """
         if isinstance(seed, int | np.integer):
             seed = [int(seed) + row for row in range(self.num_envs)]
         if seed is not None and len(seed) != self.num_envs:
             raise ShiftgymError(f"{len(seed)} seeds for {self.num_envs} sub-environments.")
-        rows = np.flatnonzero(_reset_mask(options, self.num_envs))
+        given = check_options(options, ("reset_mask", SCENE))
+        rows = np.flatnonzero(reset_mask(given.get("reset_mask"), self.num_envs))
+        scene = {}
+        if SCENE in given:
+            scene = read_scene(self.task, self.sims.model, given[SCENE], self.num_envs)
         if not self._started and len(rows) < self.num_envs:
             raise ShiftgymError("The first reset starts every sub-environment: omit reset_mask.")
         self._started = True
@@ -141,7 +177,7 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
             wanted = None if seed is None else seed[row]
             if wanted is not None or self._rngs[row] is None:
                 self._rngs[row], self._seeds[row] = seeding.np_random(wanted)
-        self._restart(rows)
+        self._restart(rows, scene)
         return self.task.observe(self.sims), {}
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
@@ -180,7 +216,7 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
         elif ended.any():
             infos = self._restart_at_once(observations, details, ended)
             return observations, rewards, terminated, truncated, infos
-        return observations, rewards, terminated, truncated, _infos(details, np.ones_like(ended))
+        return observations, rewards, terminated, truncated, infos_of(details, np.ones_like(ended))
 
     def _restart_at_once(
         self, observations: Array, details: dict[str, Array], ended: Array
@@ -192,9 +228,9 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
             final[row] = observations[row].copy()
         self._restart(rows)
         observations[rows] = self.task.observe(self.sims)[rows]
-        infos = _infos(details, ~ended) if not ended.all() else {}
+        infos = infos_of(details, ~ended) if not ended.all() else {}
         infos |= {"final_obs": final, "_final_obs": ended.copy()}
-        return infos | {"final_info": _infos(details, ended), "_final_info": ended.copy()}
+        return infos | {"final_info": infos_of(details, ended), "_final_info": ended.copy()}
 
     def _advance_and_restart(
         self, actions: Array, over: Array
@@ -212,7 +248,7 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
             rewards[rows] = all_rewards[rows]
             self.task.remember(self.sims, None)
             self._elapsed[rows] += 1
-            infos = _infos(details, going)
+            infos = infos_of(details, going)
         terminated = self.task.terminated(self.sims) & going
         truncated = self._truncated() & going
         self._ended = terminated | truncated
@@ -223,13 +259,15 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
             return np.zeros(self.num_envs, dtype=bool)
         return self._elapsed >= self.max_episode_steps
 
-    def _restart(self, rows: Array) -> None:
-        """Start new episodes in some rows."""
+    def _restart(self, rows: Array, scene: Mapping[str, Array] | None = None) -> None:
+        """Start new episodes in some rows, from a scene (arrays with N rows) if there is one."""
         self._batch.state[rows] = self._blank[rows]
         for row in rows.tolist():
             rng = self._rngs[row]
             assert rng is not None
             self.task.reset(self.sims, row, rng)
+            if scene:
+                place(self.task, self.sims, row, {name: v[row] for name, v in scene.items()})
         # One row runs in this thread; waking the others costs more than a few rows take.
         for some in rows[:, None] if len(rows) <= FEW else [rows]:
             self._batch.forward(ids=some)
@@ -247,45 +285,62 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
         """Give each sub-environment's generator; None before the first reset."""
         return tuple(self._rngs)
 
+    def copy_of(self, row: int) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """Give one sub-environment's model and data, as copies."""
+        model = self._batch.get_model(row)
+        data = mujoco.MjData(model)
+        self._batch.get_data(row, data)
+        return model, data
+
+    def _physics(self) -> dict[str, Array]:
+        own = {name: getattr(self.sims, name).copy() for name in self.task.own_model_fields}
+        memory = {name: value.copy() for name, value in self.sims.memory.items()}
+        counters = {"elapsed": self._elapsed.copy(), "ended": self._ended.copy()}
+        return {"integration": self._batch.state.copy(), **own, **memory, **counters}
+
+    def _set_physics(self, saved: Mapping[str, Array]) -> None:
+        for name in self.task.own_model_fields:
+            getattr(self.sims, name)[:] = saved[name]
+        self._batch.state[:] = saved["integration"]
+        self._batch.forward()  # current derived fields
+        self._batch.state[:] = saved["integration"]
+        for name, value in self.sims.memory.items():
+            value[:] = saved[name]
+        self._elapsed = saved["elapsed"].astype(np.int64)
+        self._ended = saved["ended"].astype(bool)
+
     def get_state(self) -> dict[str, Array]:
         """Give everything the future depends on, as arrays with N rows."""
         if not self._started:
             raise ShiftgymError("Call reset() before get_state(): there is no state yet.")
-        own = {name: getattr(self.sims, name).copy() for name in self.task.own_model_fields}
-        memory = {name: value.copy() for name, value in self.sims.memory.items()}
-        return {
-            "integration": self._batch.state.copy(),
-            **own,
-            **memory,
-            "rng": np.stack([pack_rng(rng) for rng in self._rngs if rng is not None]),
-            "elapsed": self._elapsed.copy(),
-            "ended": self._ended.copy(),
-        }
+        words = np.stack([pack_rng(rng) for rng in self._rngs if rng is not None])
+        return {**self._physics(), "rng": words}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore a state from :meth:`get_state`; the same actions then repeat bit for bit.
 
         Raises:
-            ShiftgymError: the state is of another robot or another number of sub-environments.
+            ShiftgymError: the state is of another robot or another number of sub-environments, or
+                not whole.
         """
-        saved = {name: np.asarray(value) for name, value in state.items()}
-        rows = self._batch.state
-        if saved["integration"].shape != rows.shape:
-            raise ShiftgymError(
-                f"A state of shape {saved['integration'].shape} does not fit {rows.shape}: "
-                "another robot, or another num_envs."
-            )
-        for name in self.task.own_model_fields:
-            getattr(self.sims, name)[:] = saved[name]
-        rows[:] = saved["integration"]
-        self._batch.forward()  # current derived fields
-        rows[:] = saved["integration"]
-        for name, value in self.sims.memory.items():
-            value[:] = saved[name]
+        rng = {"rng": np.zeros((self.num_envs, WORDS), np.uint64)}
+        saved = check_state(state, {**self._physics(), **rng}, "another robot, or another num_envs")
+        self._set_physics(saved)
         self._rngs = [unpack_rng(words) for words in saved["rng"]]
-        self._elapsed = saved["elapsed"].astype(np.int64)
-        self._ended = saved["ended"].astype(bool)
         self._started = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what a copy is made from: arguments, physics, generators, counters."""
+        copied = {name: getattr(self, name) for name in COPIED}
+        return {"arguments": self._arguments, "copied": copied, "physics": self._physics()}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        """Become a copy, with threads of its own."""
+        type(self).__init__(self, **saved["arguments"])
+        if saved["copied"]["_started"]:
+            self._set_physics(saved["physics"])
+        for name, value in saved["copied"].items():
+            setattr(self, name, value)
 
     def render(self, ids: int | Sequence[int] | None = None) -> Any:
         """Make pictures of sub-environments.
@@ -305,9 +360,10 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
         )
 
     def _render_one(self, row: int) -> Any:
-        if self._picture is None:
-            self._picture = Picture(self._batch.get_model(row), **self._render_options)
         picture = self._picture
+        if picture is None:
+            model = self._batch.get_model(row)
+            picture = self._picture = Picture(model, **self._render_options)
         self._batch.get_model(row, picture.model)
         self._batch.get_data(row, picture.data)
         return picture.render(self.render_mode)
@@ -317,54 +373,3 @@ class ShiftVectorEnv(VectorEnv[Array, Array, Array]):
         if self._picture is not None:
             self._picture.close()
             self._picture = None
-
-
-def _autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
-    """Accept ``next_step`` as well as Gymnasium's own spelling, ``NextStep``."""
-    if isinstance(mode, AutoresetMode):
-        return mode
-    modes = {entry.name.lower(): entry for entry in AutoresetMode}
-    modes |= {entry.value: entry for entry in AutoresetMode}
-    if mode not in modes:
-        raise ShiftgymError(f"Unknown autoreset_mode {mode!r}. {nearest(str(mode), modes)}")
-    return modes[mode]
-
-
-def _reset_mask(options: dict[str, Any] | None, count: int) -> Array:
-    """Give the sub-environments to reset, (N,) bool, from reset's options."""
-    mask = (options or {}).get("reset_mask")
-    if mask is None:
-        return np.ones(count, dtype=bool)
-    if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (count,):
-        raise ShiftgymError(f"options['reset_mask'] must be a bool array of shape ({count},).")
-    if not mask.any():
-        raise ShiftgymError("options['reset_mask'] selects no sub-environment.")
-    return mask
-
-
-def _infos(details: dict[str, Array], mask: Array) -> dict[str, Any]:
-    """Give infos as Gymnasium's vector environments do: values, and where they are valid."""
-    infos: dict[str, Any] = {}
-    for name, values in details.items():
-        infos[name] = np.where(mask, values, np.zeros_like(values))
-        infos[f"_{name}"] = mask.copy()
-    return infos
-
-
-def _differing(models: Sequence[mujoco.MjModel]) -> dict[str, list[Array]]:
-    """Give the model fields that differ between models, one array per model."""
-    if all(model is models[0] for model in models):
-        return {}
-    different = {id(model): model for model in models}
-    found = {}
-    for name in mujoco.batch.MODEL_FIELDS:
-        values = {key: _model_field(model, name) for key, model in different.items()}
-        first = values[id(models[0])]
-        if any(not np.array_equal(first, value) for value in values.values()):
-            found[name] = [values[id(model)] for model in models]
-    return found
-
-
-def _model_field(model: mujoco.MjModel, name: str) -> Array:
-    holder, _, attribute = name.rpartition(".")
-    return np.asarray(getattr(model.opt if holder else model, attribute))

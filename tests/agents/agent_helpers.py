@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ import torch
 
 import shiftgym
 from shiftgym.scores import reference
-from shiftgym_agents.agent import Agent, Config
-from shiftgym_agents.methods import METHODS, method
-from shiftgym_agents.pairs import ArrayPair
-from shiftgym_agents.running import Running
+from shiftgym_agents.core.agent import Agent, Config
+from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.methods.table import METHODS, method
+from shiftgym_agents.training.run_config import TrainOptions
+from shiftgym_agents.training.running import Running
+from shiftgym_agents.training.trainer import Trainer
 
 NAMES = tuple(METHODS)
+QUICK: dict[str, Any] = dict(device="cpu", evaluate_every=40, episodes=2, progress=False, threads=1)
 OBS, ACT = 11, 3  # a hopper's, so that policies can be evaluated
 
 
@@ -67,6 +71,15 @@ def make_agent(
     ]
     seeds = [first + k for k in range(len(pairs))]
     return method(name)(config or small(name), pairs, seeds, **options)
+
+
+def make_trainer(
+    name: str, out: Path, steps: int = 60, resume: bool = False, **options: Any
+) -> Trainer:
+    """Make a trainer of two runs on toy pairs."""
+    chosen = TrainOptions(out=out, **(QUICK | options))
+    pairs = [make_pair(0), make_pair(1)]
+    return Trainer(name, small(name, steps=steps), pairs, [0, 1], chosen, resume)
 
 
 def train(agent: Agent, updates: int | None = None, backend: Any = "eager") -> Agent:

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
+from shiftgym_helpers import run_python
 
 import shiftgym
 from shiftgym.cli import COMMANDS, main
+from shiftgym.terminal import PLAIN, survive_any_encoding
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # importing it fails as where it is not installed
+from shiftgym.cli import COMMANDS, main
+for name in COMMANDS:
+    print("==", name, flush=True)
+    assert main([*name.split(), "--help"]) == 0, name
+for method in ("iql", "no-such-method"):
+    assert main(["train", method, "--help"]) == 0
+assert main(["train", "iql", "--target", "hopper/medium"]) == 1
+"""
+LISTINGS = [
+    ["envs"], ["policies"], ["data", "list", "--makeable"], ["protocols"],
+    ["protocols", "otdf-morph"], ["envz"], ["envs", "--robot", "höpper"],
+]  # fmt: skip
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,3 +92,44 @@ def test_render_writes_a_picture(tmp_path: Path, gl: str, suffix: str) -> None:
     arguments = ["hopper-morph", "--compare", "--steps", "8", "--width", "64", "--height", "64"]
     assert main(["render", *arguments, "--out", str(out)]) == 0
     assert out.stat().st_size > 1000
+
+
+def test_help_needs_no_torch() -> None:
+    done = run_python(WITHOUT_TORCH)
+    assert done.returncode == 0, done.stderr
+    helps = dict(part.split("\n", 1) for part in done.stdout.split("== ")[1:])
+    assert set(helps) == set(COMMANDS)
+    for name, text in helps.items():
+        assert f"usage: shiftgym {name}" in text
+        assert len(text.splitlines()) > 4, text
+    assert "pip install 'shiftgym[agents]'" in helps["train"]
+    assert "--episodes" in helps["eval"] or "episodes:" in helps["eval"]
+    assert "needs torch: pip install 'shiftgym[agents]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], *LISTINGS, *([*name.split(), "--help"] for name in COMMANDS)],
+    ids=" ".join,
+)
+def test_output_survives_a_terminal_of_ascii(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = {}
+    for name in ("stdout", "stderr"):
+        written[name] = io.BytesIO()
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(written[name], encoding="ascii"))
+    main(arguments)
+    for name in written:
+        getattr(sys, name).flush()
+    text = b"".join(stream.getvalue() for stream in written.values())
+    assert text and text.isascii()
+
+
+def test_what_ascii_lacks_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    survive_any_encoding()
+    print("3 ± 1 × 2 → höpper…", "月", flush=True)
+    assert written.getvalue() == b"3 +- 1 x 2 -> hoepper... ?\n"
+    assert all(value.isascii() for value in PLAIN.values())

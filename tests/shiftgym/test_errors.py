@@ -74,7 +74,7 @@ def test_a_level_given_twice_is_refused():
         ({"geom.foot_geom.friction": {"scale": "level"}}, "says 'level', but no level was given"),
         ({"joint.foot_joint.range": [1, -1]}, "low <= high"),
         ({"joint.foot_joint.range": [1]}, "low <= high"),
-        ({"geom.foot_(geom.friction": 1.0}, "'foot_\\(geom'.*is not a regular expression"),
+        ({"geom.foot_(geom.friction": 1.0}, "'foot_\\(geom'.*is no pattern of names"),
         ({"geom": 3}, "names no attribute"),
         ({"geom.foot_geom": 3}, "needs three parts"),
         ({"geom": {"foot_geom": 3}}, "names no attribute"),

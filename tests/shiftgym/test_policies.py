@@ -110,16 +110,33 @@ def test_evaluation_equals_single_environments(slug: str) -> None:
     obs, act = env.observation_space.shape[0], env.action_space.shape[0]
     policy = Policy(arrays(obs, act, "gaussian"), {"kind": "gaussian"})
     found = evaluate(policy_act(policy), domain, episodes=3, seed=5)
+    speeds, changes = [], []
     for k in range(3):
         observation, _ = env.reset(seed=5 + k)
-        total, length, over = 0.0, 0, False
+        total, length, over, actions = 0.0, 0, False, []
         while not over:
-            action = policy.act(np.repeat(observation[None], 3, axis=0))[k]
-            observation, reward, terminated, truncated, _ = env.step(action)
+            action = policy.act(observation)
+            observation, reward, terminated, truncated, info = env.step(action)
             total, length, over = total + reward, length + 1, terminated or truncated
+            speeds.append(info.get("x_velocity"))
+            actions.append(np.clip(action, -1, 1))
+        changes.append(np.diff(actions, axis=0))
         assert (found.returns[k], found.lengths[k]) == (pytest.approx(total, abs=1e-9), length)
+    assert found.change == pytest.approx(np.sqrt(np.square(np.concatenate(changes)).mean()))
+    assert found.speed == (pytest.approx(np.mean(speeds)) if slug == "hopper" else None)
+    assert found.noise is None
     assert (found.successes is None) == (slug == "hopper")
     assert found.summary()["episodes"] == 3
+
+
+def test_the_noise_of_a_policy_is_the_spread_around_its_most_likely_actions() -> None:
+    still = np.zeros((3, 3), np.float32)
+    wobble = still + np.array([0.3, 0.0, -0.4], np.float32)
+    found = evaluate(lambda _: wobble, "hopper", 3, 5, likely=lambda _: still)
+    assert found.noise == pytest.approx(np.sqrt((0.09 + 0.16) / 3), rel=1e-5)
+    assert found.change == 0 and found.summary()["noise"] == found.noise
+    beyond = evaluate(lambda _: still + 5, "hopper", 3, 5, likely=lambda _: still)
+    assert beyond.noise == 1.0  # the environment clips
 
 
 def test_random_actions_are_seeded() -> None:

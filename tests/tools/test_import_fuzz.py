@@ -15,11 +15,11 @@ from import_helpers import recorded, without, write_flat, write_minari
 
 from shiftgym.cli import main
 from shiftgym.errors import ShiftgymError
-from shiftgym_tools import fitting
-from shiftgym_tools.examining import examine
+from shiftgym_tools.checking import fitting
+from shiftgym_tools.checking.examining import examine
+from shiftgym_tools.checking.scanning import scan
 from shiftgym_tools.importers import import_dataset, read_foreign
-from shiftgym_tools.opening import open_source
-from shiftgym_tools.scanning import scan
+from shiftgym_tools.reading.opening import open_source
 
 CASES = 700  # damaged copies of each kind of file
 WHOLE_IMPORTS = 60

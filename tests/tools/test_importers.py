@@ -2,6 +2,7 @@
 
 import gymnasium as gym
 import minari
+import mujoco
 import numpy as np
 import pytest
 from import_helpers import ends, joined, recorded, rollouts, without, write_flat, write_minari
@@ -12,10 +13,14 @@ from shiftgym.cli import main
 from shiftgym.datasets import dataset_name, episode_bounds
 from shiftgym.datasets.flat import check_flat
 from shiftgym.datasets.load import load
+from shiftgym.datasets.metadata import read_metadata
+from shiftgym.datasets.store import dataset_path
 from shiftgym.errors import DomainError, ShiftgymError
-from shiftgym_tools import examining, layouts
-from shiftgym_tools.guessing import guess
+from shiftgym_tools.checking import retracing
+from shiftgym_tools.checking.guessing import guess
+from shiftgym_tools.checking.verify import check
 from shiftgym_tools.importers import import_dataset, read_foreign
+from shiftgym_tools.reading import layouts
 
 OTHERS = {"kinematic": "morph", "morph": "kinematic"}
 LOCOMOTION = ["hopper", "walker2d", "halfcheetah", "ant"]
@@ -35,11 +40,11 @@ def test_published_files_come_in_whole_but_for_their_joins(path, capsys):
     name = f"{robot}-{shift}/{quality.replace('_', '-')}-otdf"
     told, flat = capsys.readouterr().out, load(name)
     wrong = JOINS.get(path.stem, [])
-    rows = (4318 if wrong else 5000) - len(wrong)
+    rows = 4318 if wrong else 5000
     assert len(flat["rewards"]) == rows and flat["observations"].shape[1] in (11, 17, 27)
     check_flat(flat, shiftgym.domain(f"{robot}-{shift}"))
-    assert f"{rows + len(wrong):,} read, {rows:,} kept" in told and "normalised" in told
-    assert ("(rows 651, 1319, 2319, 3319)" in told) == bool(wrong)
+    assert f"{rows:,} read, {rows:,} kept" in told and "(otdf)" in told
+    assert ("(rows 651, 1319, 2319, 3319) kept with the next observation" in told) == bool(wrong)
     assert ("last 84 numbers: zero padding" in told) == (robot == "ant")
     lengths = np.diff(episode_bounds(flat))
     assert lengths.max() <= 1000 and flat["truncated"][-1]
@@ -88,43 +93,80 @@ def test_terminal_states_stay_terminal(tmp_path):
     assert report.facts["ends"]["in a terminal state"] == arrays["terminals"].sum() > 0
 
 
+@pytest.mark.parametrize(("flagged", "limit"), [(True, 30), (False, None)])
 @pytest.mark.parametrize("robot", LOCOMOTION)
-def test_time_limits_are_found_without_flags(tmp_path, robot):
-    shorter = without(recorded(f"{robot}-gravity-x0p5", [30] * 4, scale=0.1), "timeouts")
-    path = write_flat(tmp_path / f"{robot}_gravity_0.5_medium.hdf5", shorter, columns=True)
+def test_cuts_are_found_without_flags(tmp_path, robot, flagged, limit):
+    """Only a flag makes a time limit of what is not this robot's own."""
+    arrays = recorded(f"{robot}-gravity-x0p5", [30] * 4, scale=0.1)
+    arrays = arrays if flagged else without(arrays, "timeouts")
+    path = write_flat(tmp_path / f"{robot}_gravity_0.5_medium.hdf5", arrays, columns=True)
     flat, report = read_foreign(path)
-    assert report.facts["dropped"] == {} and report.facts["time_limit"] == 30
+    assert report.facts["dropped"] == {} and report.facts["time_limit"] == limit
+    assert report.facts["whole_episodes"] == (4 if flagged else 0)
     assert np.flatnonzero(flat["truncated"]).tolist() == [29, 59, 89, 119]
 
 
 @pytest.mark.parametrize("robot", LOCOMOTION)
 @pytest.mark.parametrize("flagged", [True, False])
-def test_joined_rows_are_dropped(tmp_path, robot, flagged):
+def test_joined_rows_get_their_own_next_observation_back(tmp_path, robot, flagged):
     arrays = recorded(f"{robot}-morph", [60] * 4, scale=0.5)
     last = ends(arrays)[:-1]
     baked = joined(arrays)
     if not flagged:
         baked = without(baked, "timeouts")
         baked["terminals"] = np.zeros(len(baked["terminals"]))
-    flat, report = read_foreign(write_flat(tmp_path / f"{robot}_morph_medium.hdf5", baked))
-    assert report.facts["dropped_rows"]["join two episodes"] == last.tolist()
-    kept = np.delete(np.arange(len(baked["rewards"])), last)
-    np.testing.assert_array_equal(flat["observations"], baked["observations"][kept])
-    np.testing.assert_array_equal(
-        np.flatnonzero(flat["truncated"])[:-1], last - 1 - np.arange(len(last))
-    )
+    path = write_flat(tmp_path / f"{robot}_morph_medium.hdf5", baked)
+    flat, report = read_foreign(path, mend_terminals=not flagged)
+    assert report.facts["lost"] == {"join two episodes": len(last)}
+    assert report.facts["dropped"] == {} and report.facts["kept"] == len(baked["rewards"])
+    for name in ("observations", "actions", "rewards"):
+        np.testing.assert_array_equal(flat[name], baked[name])
+    own = arrays["next_observations"][:-1]
+    np.testing.assert_allclose(flat["next_observations"], own, atol=2e-5)
+    np.testing.assert_array_equal(flat["terminated"], arrays["terminals"][:-1])
+    cut = np.setdiff1d(last, np.flatnonzero(arrays["terminals"]))
+    np.testing.assert_array_equal(np.flatnonzero(flat["truncated"])[:-1], cut)
 
 
-def test_rows_without_a_next_observation_are_dropped(tmp_path, capsys):
-    arrays = recorded("hopper", [40] * 6)
+@published
+@pytest.mark.parametrize("path", [p for p in FILES if p.stem in JOINS], ids=lambda path: path.stem)
+def test_published_joins_get_what_the_clean_file_says(path):
+    """The first episodes of a medium_expert file are rows of the medium file, which is right."""
+    mended, report = read_foreign(path)
+    clean, _ = read_foreign(path.with_stem(path.stem.removesuffix("_expert")))
+    found = 0
+    for row in JOINS[path.stem]:
+        same = (clean["observations"] == mended["observations"][row]).all(axis=1)
+        same &= (clean["actions"] == mended["actions"][row]).all(axis=1)
+        for own in np.flatnonzero(same):
+            found += 1
+            np.testing.assert_allclose(
+                mended["next_observations"][row], clean["next_observations"][own], atol=1e-5
+            )
+            assert mended["terminated"][row] == clean["terminated"][own]
+    assert found >= 2 and mended["terminated"].sum() == 2
+    bounds = episode_bounds(mended)
+    returns = [mended["rewards"][a:b].sum() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    assert np.diff(bounds)[:4].tolist() == [652, 668, 1000, 1000]  # the fifth lacks a row
+    assert report.facts["mean_return"] == pytest.approx(np.mean(returns[:4]), abs=0.01)
+    assert report.facts["score_reference"] == "otdf" and report.facts["whole_episodes"] == 4
+
+
+@pytest.mark.parametrize("robot", ["hopper", "walker2d"])
+def test_rows_without_a_next_observation_are_kept_with_the_replays(tmp_path, robot):
+    arrays = recorded(robot, [40] * 6)
     last = ends(arrays)
-    path = write_flat(tmp_path / "hopper_random-v0.hdf5", without(arrays, "next_observations"))
-    flat, report = read_foreign(path)
-    assert report.facts["dropped_rows"] == {"have no known next observation": last.tolist()}
-    kept = np.delete(np.arange(len(arrays["rewards"])), last)
-    for name in ("observations", "next_observations", "rewards"):
-        np.testing.assert_array_equal(flat[name], arrays[name][kept])
-    assert not flat["terminated"].any()
+    assert arrays["terminals"].any() and arrays["timeouts"].any()
+    bare = without(arrays, "next_observations")
+    flat, report = read_foreign(write_flat(tmp_path / f"{robot}_random-v0.hdf5", bare))
+    assert report.facts["lost"] == {"have no known next observation": len(last)}
+    assert report.facts["dropped"] == {}
+    for name in ("observations", "actions", "rewards"):
+        np.testing.assert_array_equal(flat[name], arrays[name])
+    np.testing.assert_allclose(flat["next_observations"], arrays["next_observations"], atol=2e-5)
+    np.testing.assert_array_equal(flat["terminated"], arrays["terminals"])
+    np.testing.assert_array_equal(flat["truncated"], arrays["timeouts"])
+    assert any("no next observation of their own" in note for note in report.notes)
 
 
 def test_resets_without_any_flag_are_found_by_replay(tmp_path):
@@ -132,11 +174,11 @@ def test_resets_without_any_flag_are_found_by_replay(tmp_path):
     last = ends(arrays)
     bare = without(arrays, "next_observations", "timeouts")
     bare["terminals"] = np.zeros(len(bare["terminals"]))
-    _, report = read_foreign(write_flat(tmp_path / "walker2d_random-v0.hdf5", bare))
-    assert report.facts["dropped_rows"] == {
-        "have no known next observation": [last[-1]],
-        "join two episodes": last[:-1].tolist(),
-    }
+    path = write_flat(tmp_path / "walker2d_random-v0.hdf5", bare)
+    flat, report = read_foreign(path, mend_terminals=True)
+    assert report.facts["lost"] == {"have no known next observation": 1, "join two episodes": 3}
+    np.testing.assert_array_equal(episode_bounds(flat)[1:] - 1, last)
+    np.testing.assert_array_equal(flat["terminated"], arrays["terminals"])
 
 
 def test_small_blocks_and_samples_find_the_same(tmp_path, monkeypatch):
@@ -146,10 +188,10 @@ def test_small_blocks_and_samples_find_the_same(tmp_path, monkeypatch):
     for name, value in {"BLOCK": 4000, "IN_MEMORY": 0}.items():
         monkeypatch.setattr(layouts, name, value)
     for name, value in {"WHOLE": 100, "SAMPLE": 128, "RUN": 16, "PART": 50}.items():
-        monkeypatch.setattr(examining, name, value)
+        monkeypatch.setattr(retracing, name, value)
     pieces, sampled = read_foreign(path)
     assert any("rows were replayed" in note for note in sampled.notes)
-    assert sampled.facts["dropped_rows"] == report.facts["dropped_rows"]
+    assert sampled.facts["filled_rows"] == report.facts["filled_rows"] != {}
     for name, values in whole.items():
         np.testing.assert_array_equal(values, pieces[name])
     _, everything = read_foreign(path, all_rows=True)
@@ -161,8 +203,32 @@ def test_pen_of_d4rl(tmp_path, capsys):
     path = write_flat(tmp_path / "pen-human-v1.hdf5", arrays)
     import_dataset(str(path))
     told, flat = capsys.readouterr().out, load("pen/human-d4rl")
-    assert len(flat["rewards"]) == len(arrays["rewards"]) - 6
+    ended, last = arrays["terminals"], ends(arrays)
+    assert len(flat["rewards"]) == len(arrays["rewards"]) - 6 + ended.sum()
+    assert flat["terminated"].sum() == ended.sum()
     assert "have no known next observation" in told and "not checked" in told
+    # A dropped last row is of its episode still: 100 steps are the time limit, and were paid for.
+    whole = [part.sum() for part in np.split(arrays["rewards"], last[:-1] + 1)]
+    told = read_metadata(dataset_path("pen/human-d4rl"))["shiftgym"]
+    assert told["return"] == pytest.approx(np.mean(whole), rel=1e-5)
+    assert told["whole_episodes"] == 6
+
+
+def test_terminal_hands_are_kept_though_nobody_knows_what_came_next(tmp_path, capsys):
+    arrays = recorded("pen", [100] * 6, hold=20)
+    dropped = np.flatnonzero(arrays["terminals"])
+    assert len(dropped) > 2
+    path = write_flat(tmp_path / "pen-expert-v1.hdf5", without(arrays, "next_observations"))
+    import_dataset(str(path))
+    told, flat = capsys.readouterr().out, load("pen/expert-d4rl")
+    assert f"{len(dropped)} that have no known next observation" in told
+    assert "with their own observation in place of the next one" in told
+    ended = np.flatnonzero(flat["terminated"])
+    assert len(ended) == len(dropped)
+    np.testing.assert_array_equal(flat["rewards"][ended], arrays["rewards"][dropped])
+    np.testing.assert_array_equal(flat["next_observations"][ended], flat["observations"][ended])
+    found = check("pen/expert-d4rl")  # which knows such rows
+    assert found.problems == [] and found.facts["ends"]["in a terminal state"] == len(dropped)
 
 
 def test_expert_hands_keep_their_terminals_and_limit(tmp_path):
@@ -241,6 +307,19 @@ def test_minari_of_todays_engine_and_v5_rewards(root):
     assert report.facts["replay"]["beyond"] < 0.02
 
 
+@pytest.mark.parametrize(
+    ("body", "engine"),
+    [("HalfCheetah-v5", f"2.1.1 to {mujoco.__version__}"), ("Hopper-v5", mujoco.__version__)],
+)
+def test_engines_that_are_one_for_a_robot_are_named_together(root, body, engine):
+    """Only robots with contact margins can tell MuJoCo 2.1.1 to 3.4 from later ones."""
+    arrays = rollouts(gym.make(body, max_episode_steps=10**6), [40] * 12)
+    robot = body.removesuffix("-v5").lower()
+    _, report = read_foreign(write_minari(root, arrays, f"mujoco/{robot}/medium-v0"))
+    assert report.facts["replay"]["engine"] == f"MuJoCo {engine}"
+    assert any(f"the physics of MuJoCo {engine}, not" in note for note in report.notes)
+
+
 def test_v5_body_of_walker2d_is_another_domain(root, capsys):
     arrays = rollouts(gym.make("Walker2d-v5", max_episode_steps=10**6), [60] * 12)
     write_minari(root, arrays, "mujoco/walker2d/medium-v0")
@@ -288,10 +367,10 @@ def test_bad_numbers_are_refused_with_their_row(tmp_path, root, changes, message
 def test_names(tmp_path, root, capsys):
     path = str(write_flat(tmp_path / "run7.hdf5", recorded("hopper-morph", [15] * 6)))
     assert main(["data", "import", path]) == 1
-    assert "give --domain" in capsys.readouterr().err
+    assert "Give --domain" in capsys.readouterr().err
     assert main(["data", "import", path, "--domain", "hopper-morf"]) == 2
     assert main(["data", "import", path, "--domain", "hopper-morph"]) == 1
-    assert "give --quality" in capsys.readouterr().err
+    assert "Give --quality" in capsys.readouterr().err
     asked = ["data", "import", path, "--domain", "hopper-morph", "--quality", "expert"]
     assert main([*asked, "--name", "no/good"]) == 1
     assert main([*asked, "--name", "Lab7"]) == 0
@@ -303,6 +382,14 @@ def test_names(tmp_path, root, capsys):
     assert dataset_name("hopper-morph/expert-from_lab7").origin == "from_lab7"
     with pytest.raises(DomainError):
         dataset_name("hopper-morph/expert-lab7")
+
+
+def test_a_quality_without_a_word_here_is_told_as_such(tmp_path, capsys):
+    path = write_flat(tmp_path / "hopper_full_replay-v2.hdf5", recorded("hopper", [15] * 6))
+    assert main(["data", "import", str(path)]) == 1
+    told = capsys.readouterr().err
+    assert "D4RL's full_replay holds all that the training of its expert saw" in told
+    assert "Give --quality" in told and "--domain" not in told
 
 
 def test_domain_of_your_own(tmp_path):
@@ -332,6 +419,14 @@ def test_domain_of_your_own(tmp_path):
         ),
         ("D4RL/door/expert-v2", "door", "expert"),
         ("mujoco/walker2d/simple-v0", "walker2d", None),
+        ("hopper_mixed.hdf5", "hopper", "medium-replay"),
+        ("walker_mixed.hdf5", "walker2d", "medium-replay"),
+        ("ant_mixed-v0.hdf5", "ant", "medium-replay"),
+        ("hopper_full_replay-v2.hdf5", "hopper", None),
+        ("door_expert_clipped.hdf5", "door", "expert"),
+        ("pen_demos_clipped.hdf5", "pen", "human"),
+        ("pen-demos-v0-bc-combined.hdf5", "pen", "cloned"),
+        ("hopper_demos_clipped.hdf5", "hopper", None),
         ("shiftgym/hopper/medium-from_lab7-v0", "hopper", "medium"),
         ("walker2d-kinematic-footjnt-hard-random", "walker2d-kinematic-footjnt-hard", "random"),
         ("data.hdf5", None, None),

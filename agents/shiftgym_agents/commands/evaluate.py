@@ -6,27 +6,29 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import tyro
 
-from shiftgym.domains import Domain, domain, from_kwargs
+from shiftgym.domains import Domain, domain
 from shiftgym.errors import DomainError, ShiftgymError
-from shiftgym.scores import Reference, has_reference, reference
+from shiftgym.ranges import Seed, Size, ranged
+from shiftgym.scores import default_reference, reference
 from shiftgym.statistics import bootstrap_interval
+from shiftgym_agents.commands.members import finish, gather
 from shiftgym_agents.commands.robustness import PerturbOptions, evaluate_perturbed
-from shiftgym_agents.evaluation import Evaluator
-from shiftgym_agents.policy import Policy
-from shiftgym_agents.robustness import read_subject
+from shiftgym_agents.evaluation.robustness import Subject, read_subject
+from shiftgym_agents.training.evaluator import Evaluator
+from shiftgym_agents.training.records import reference_of
 
 UNPERTURBED = PerturbOptions()
 
 
+@ranged
 def evaluate(
     run: Annotated[Path, tyro.conf.Positional],
     others: Annotated[tuple[Path, ...], tyro.conf.Positional] = (),
     domains: tuple[str, ...] = (),
-    episodes: int = 10,
-    seed: int = 1_000_000,
+    episodes: Size = 10,
+    seed: Seed = 1_000_000,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
     options: Annotated[PerturbOptions, tyro.conf.arg(name="")] = UNPERTURBED,
 ) -> None:
@@ -41,6 +43,9 @@ def evaluate(
 
     Example: shiftgym eval runs/iql runs/droco --perturb kinematic,morph,friction,gravity,min-q
 
+    A run that diverged, and a directory that cannot be evaluated, are left out and named, and the
+    exit code is 1.
+
     Args:
         run: A run directory; its last checkpoint is evaluated.
         others: More of them.
@@ -50,16 +55,20 @@ def evaluate(
         json_: Print JSON for programs, with every episode's return; with --perturb, the summaries.
         options: Perturbations.
     """
-    if episodes < 1:
-        raise ShiftgymError("--episodes must be at least 1.")
     if options.perturb:
         if domains:
             raise ShiftgymError("Give --perturb or --domains: levels perturb a run's own domain.")
         evaluate_perturbed((run, *others), options, episodes, seed, json_)
         return
-    results = [entry for out in (run, *others) for entry in _evaluate(out, domains, episodes, seed)]
+    left_out: list[str] = []
+    chosen = [domain(name) for name in domains]
+    each = gather(
+        (run, *others), lambda out: _evaluate(out, chosen, episodes, seed, left_out), left_out
+    )
+    results = [entry for _, own in each for entry in own]
     if json_:
         print(json.dumps(results, indent=1))
+        finish(left_out)
         return
     for i, entry in enumerate(results):
         if i == 0 or entry["out"] != results[i - 1]["out"]:
@@ -69,52 +78,57 @@ def evaluate(
         line = f"  {entry['domain']:<24} seed {entry['seed']:<3} return {entry['return']:9.1f} "
         line += f"[{low:.1f}, {high:.1f}]  length {entry['length']:.0f}"
         print(line if entry["score"] is None else f"{line}  score {entry['score']:.1f}")
-    print(f"Next: shiftgym report {' '.join(map(str, (run, *others)))}")
+    print(f"Next: shiftgym report {' '.join(str(out) for out, _ in each)}")
+    finish(left_out)
 
 
 def _evaluate(
-    run: Path, domains: tuple[str, ...], episodes: int, seed: int
+    out: Path, chosen: list[Domain], episodes: int, seed: int, left_out: list[str]
 ) -> list[dict[str, Any]]:
     """Evaluate every run of a directory in its own domain, or in each of some others."""
-    subject = read_subject(run)
-    chosen = [domain(name) for name in domains]
+    subject = read_subject(out)
+    good = [k for k in range(len(subject.runs)) if subject.policy.finite(k)]
+    diverged = [
+        f"{out}: run {k} (seed {entry['seed']}) diverged in training."
+        for k, entry in enumerate(subject.runs)
+        if k not in good
+    ]
+    if not good:
+        raise ShiftgymError("\n".join(diverged))
+    left_out += diverged
     for other in chosen:
         if other.robot != subject.robot:
             raise DomainError(f"These policies are for {subject.robot}, not {other.robot}.")
-    about = {"out": str(run), "method": subject.method, "updates": subject.updates}
+    about = {"out": str(out), "method": subject.method, "updates": subject.updates}
     results: list[dict[str, Any]] = []
     for where in chosen or [None]:
         places = subject.domains if where is None else [where] * len(subject.runs)
-        results += _measure(subject.policy, places, subject.runs, episodes, seed)
+        results += _measure(subject, good, places, episodes, seed)
     return [about | entry for entry in results]
 
 
 def _measure(
-    policy: Policy, places: list[Domain], runs: list[dict[str, Any]], episodes: int, seed: int
+    subject: Subject, good: list[int], places: list[Domain], episodes: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Evaluate every run's policy in its place."""
-    evaluator = Evaluator(places, [seed + entry["seed"] for entry in runs], episodes)
+    """Evaluate the policies of some runs, each in its place."""
+    runs = [subject.runs[k] for k in good]
+    seeds = [seed + entry["seed"] for entry in runs]
+    evaluator = Evaluator([places[k] for k in good], seeds, episodes)
     try:
-        found = evaluator.evaluate(policy, 0)
+        found = evaluator.evaluate(subject.policy.take(good), 0)
     finally:
         evaluator.close()
     results: list[dict[str, Any]] = []
-    for k, (place, entry) in enumerate(zip(places, runs, strict=True)):
-        returns = found.returns[k]
-        if not np.isfinite(returns).all():
-            raise ShiftgymError(f"Run {k} (seed {entry['seed']}) diverged in training.")
-        scores = _reference(place, entry)
+    for i, (k, entry) in enumerate(zip(good, runs, strict=True)):
+        returns, place = found.returns[i], places[k]
+        table = default_reference(place)
+        scores = None if table is None else reference(place, table)
+        if place == subject.domains[k]:  # training's own in its domain, else ours
+            scores = reference_of(entry, subject.out)
         about = {"run": k, "seed": entry["seed"], "domain": place.slug}
         about |= {"source": entry["source"], "target": entry["target"]}
         about |= {"return": float(returns.mean()), "interval": bootstrap_interval(returns)}
         about["score"] = scores and scores.score(float(returns.mean()))
-        about |= {"length": float(found.lengths[k].mean()), "returns": returns.tolist()}
+        about |= {"length": float(found.lengths[i].mean()), "returns": returns.tolist()}
         results.append(about)
     return results
-
-
-def _reference(place: Domain, entry: dict[str, Any]) -> Reference | None:
-    """Find the returns that count as 0 and 100: training's own in its domain, else ours."""
-    if place == from_kwargs(**entry["domain"]):
-        return entry["reference"] and Reference(**entry["reference"])
-    return reference(place) if has_reference(place) else None

@@ -13,9 +13,9 @@ from shiftgym.datasets.listing import makeable
 from shiftgym.datasets.load import locate
 from shiftgym.datasets.names import DatasetName
 from shiftgym.errors import DomainError, ShiftgymError, nearest
-from shiftgym_agents.methods import method
-from shiftgym_agents.protocols import UNKNOWN, Protocol, Row, names, protocol
-from shiftgym_agents.report import lay_out
+from shiftgym_agents.methods.table import method
+from shiftgym_agents.reports.protocols import UNKNOWN, Protocol, Row, names, protocol
+from shiftgym_agents.reports.report import lay_out
 
 WIDTH = 100
 SIDES = {

@@ -9,8 +9,9 @@ from typing import Annotated
 import tyro
 
 from shiftgym.errors import ShiftgymError
-from shiftgym_agents import comparison, protocols
-from shiftgym_agents import report as reports
+from shiftgym_agents.commands.members import finish, gather
+from shiftgym_agents.reports import comparison, protocols
+from shiftgym_agents.reports import report as reports
 
 
 def report(
@@ -28,6 +29,9 @@ def report(
     scores made anew from returns by the paper's reference; what is missing is listed, and so are
     runs that are of no pair of it, or of the other direction.
 
+    What is no run directory, damaged, or without an evaluation yet is left out and named, and the
+    exit code is 1. Runs without a score reference are shown in returns, in a table of their own.
+
     Args:
         run: A run directory; unfinished ones are marked.
         others: More of them, to compare.
@@ -37,8 +41,10 @@ def report(
         json_: Print JSON for programs, with every seed's score, and draw nothing unless --out.
     """
     published = None if protocol is None else protocols.protocol(protocol)
-    groups = reports.read_groups((run, *others))
-    picture = out or (None if json_ or published else run / "curves.png")
+    left_out: list[str] = []
+    read = gather((run, *others), reports.read_run, left_out)
+    groups = [group for _, own in read for group in own]
+    picture = out or (None if json_ or published else read[0][0] / "curves.png")
     if picture is not None:
         if picture.suffix not in (".png", ".pdf", ".svg"):
             raise ShiftgymError(f"--out {picture}: pictures end in .png, .pdf or .svg.")
@@ -49,10 +55,11 @@ def report(
         made = comparison.compare(published, groups)
         text = json.dumps(comparison.describe(made), indent=1) if json_ else comparison.table(made)
         print(text if json_ else f"{text}\n\nNext: shiftgym protocols {protocol} --commands")
-        return
-    if json_:
+    elif json_:
         found = {"runs": [reports.describe(g) for g in groups], "methods": reports.overall(groups)}
         print(json.dumps(found, indent=1))
-        return
-    print(reports.table(groups))
-    print(f"\nScores: 0 random, 100 expert. Curves: {picture}. Next: shiftgym eval {run}")
+    else:
+        print(reports.table(groups))
+        told = "Scores: 0 random, 100 expert. " if any(group.scored for group in groups) else ""
+        print(f"\n{told}Curves: {picture}. Next: shiftgym eval {read[0][0]}")
+    finish(left_out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shiftgym.errors import DomainError, ShiftgymError
-from shiftgym_agents.artifacts import write_json
-from shiftgym_agents.attack import CANDIDATES, MinQAttack
-from shiftgym_agents.perturb import ATTACK, SCALES, Level, suite_levels
-from shiftgym_agents.restore import restore_agent
-from shiftgym_agents.robustness import Measured, Subject, measure, read_subject
-from shiftgym_agents.robustness_pictures import draw
-from shiftgym_agents.robustness_report import as_json, curves, notes, overall, table
-from shiftgym_agents.running import pick_device
+from shiftgym.ranges import Amount, Size, check_ranges
+from shiftgym_agents.commands.members import finish, gather
+from shiftgym_agents.evaluation.attack import CANDIDATES, MinQAttack
+from shiftgym_agents.evaluation.perturb import ATTACK, SCALES, Level, suite_levels
+from shiftgym_agents.evaluation.robustness import Measured, Subject, measure, read_subject
+from shiftgym_agents.reports.robustness import as_json, curves, notes, overall, table
+from shiftgym_agents.reports.robustness_pictures import draw
+from shiftgym_agents.training.artifacts import write_json
+from shiftgym_agents.training.restore import restore_agent
+from shiftgym_agents.training.running import pick_device
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class PerturbOptions:
     perturb: str = ""
     """Suites, separated by commas: kinematic, morph, friction, gravity, min-q; a family of the
     robot, such as kinematic-legjnt; or a TOML file of domains of your own."""
-    scales: tuple[float, ...] = SCALES
+    scales: tuple[Amount, ...] = SCALES
     """Levels of min-q: half widths of the box around an observation, in the target data's standard
     deviations."""
-    candidates: int = CANDIDATES
+    candidates: Size = CANDIDATES
     """Observations in that box that min-q tries at every step."""
     attack_at: Literal["clean", "perturbed"] = "clean"
     """Observation at which min-q asks the critics what an action is worth."""
@@ -40,6 +41,10 @@ class PerturbOptions:
     out: Path | None = None
     """Where the picture that compares several run directories goes; robustness.png in the first of
     them by default."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside the ranges of their fields."""
+        check_ranges(self)
 
 
 def evaluate_perturbed(
@@ -51,14 +56,13 @@ def evaluate_perturbed(
         ShiftgymError: Wrong options, or a directory or method that cannot be evaluated so; nothing
             has been simulated.
     """
-    subjects = [read_subject(out) for out in dict.fromkeys(runs)]
-    suites = _suites(options)
-    levels = [_levels(subject, suites, options) for subject in subjects]
+    suites, left_out = _suites(options), []
+    opened = gather(runs, lambda out: _open(out, suites, options), left_out)
+    subjects, levels, attacks = map(list, zip(*(each for _, each in opened), strict=True))
     if len({tuple((level.suite, level.name) for level in each) for each in levels}) > 1:
         raise ShiftgymError("The suites have other levels for other robots: evaluate them apart.")
     picture = options.out or subjects[0].out / "robustness.png"
     _check_places(subjects, picture)
-    attacks = [_attack(subject, options) if ATTACK in suites else None for subject in subjects]
     shown = list(dict.fromkeys(level.suite for level in levels[0]))
     measured: list[Measured] = []
     for subject, own, attack in zip(subjects, levels, attacks, strict=True):
@@ -71,6 +75,7 @@ def evaluate_perturbed(
         found = {"runs": [as_json(each, curves([each])) for each in measured]}
         methods = [{"method": c.name, "pairs": c.pair, "levels": c.summary} for c in overall(parts)]
         print(json.dumps(found | {"methods": methods}, indent=1))
+        finish(left_out)
         return
     for subject in subjects:
         print(
@@ -84,14 +89,22 @@ def evaluate_perturbed(
         print(f"Wrote {picture}, which compares them")
     else:
         print(f"Next: shiftgym eval {subjects[0].out} OTHER_RUN --perturb {options.perturb}")
+    finish(left_out)
+
+
+def _open(
+    out: Path, suites: Sequence[str], options: PerturbOptions
+) -> tuple[Subject, list[Level], MinQAttack | None]:
+    """Read a run directory's policies and find their levels and, where asked for, their attack."""
+    subject = read_subject(out)
+    levels = _levels(subject, suites, options)
+    return subject, levels, _attack(subject, options) if ATTACK in suites else None
 
 
 def _suites(options: PerturbOptions) -> list[str]:
     """Check the options; list the suites asked for."""
-    if any(not math.isfinite(scale) or scale < 0 for scale in options.scales) or not options.scales:
-        raise ShiftgymError(f"--scales are numbers from 0 on, got {options.scales}.")
-    if options.candidates < 1:
-        raise ShiftgymError("--candidates must be at least 1.")
+    if not options.scales:
+        raise ShiftgymError("--scales needs at least one number.")
     names = [name.strip() for name in options.perturb.split(",")]
     return list(dict.fromkeys(name for name in names if name))
 

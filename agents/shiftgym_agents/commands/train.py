@@ -13,13 +13,15 @@ import tyro
 
 import shiftgym
 from shiftgym.datasets.load import find, load
-from shiftgym.errors import DomainError, ShiftgymError, nearest
+from shiftgym.errors import DomainError, ShiftgymError, StoppedError
+from shiftgym.ranges import Seed, Size, check_ranges
+from shiftgym.scores import MEASURED, default_reference
 from shiftgym.scores import reference as find_reference
-from shiftgym_agents.agent import Agent, Config
-from shiftgym_agents.methods import METHODS, method
-from shiftgym_agents.pairs import TrainingPair, target_only
-from shiftgym_agents.run_config import TrainOptions
-from shiftgym_agents.trainer import Trainer
+from shiftgym_agents.core.agent import Agent, Config
+from shiftgym_agents.core.pairs import TrainingPair, target_only
+from shiftgym_agents.methods.table import METHODS, method, settings
+from shiftgym_agents.training.run_config import TrainOptions
+from shiftgym_agents.training.trainer import Trainer
 
 Flat = tyro.conf.arg(name="")
 
@@ -32,12 +34,17 @@ class PairOptions:
     """Dataset of the domain that policies are for: hopper-kinematic/medium."""
     source: str | None = None
     """Dataset of another domain of the same robot: hopper/medium."""
-    reference: str = "shiftgym"
-    """Table of reference returns for scores: shiftgym, otdf, odrl or d4rl."""
-    seeds: int = 1
+    reference: str | None = None
+    """Table of reference returns for scores: shiftgym, otdf, odrl or d4rl; by default that of the
+    target's origin, shiftgym for this package's own sets."""
+    seeds: Size = 1
     """How many runs train at once, each with its own seed."""
-    first_seed: int = 0
+    first_seed: Seed = 0
     """Run k has seed first_seed + k."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside the ranges of their fields."""
+        check_ranges(self)
 
 
 def train(name: Annotated[str, tyro.conf.Positional]) -> None:
@@ -55,13 +62,8 @@ def _for_arguments(arguments: Sequence[str]) -> Callable[..., None]:
     if name not in METHODS:
         return train
     chosen = method(name)
-    preset = _value(arguments, "--preset") or "ours"
-    if preset not in chosen.presets:
-        raise DomainError(f"{name} has no preset {preset!r}. {nearest(preset, chosen.presets)}")
-    target = _value(arguments, "--target")
-    default: Config = chosen.presets[preset]
-    if target is not None:
-        default = default.for_robot(find(target).domain.robot)
+    preset, target = _value(arguments, "--preset") or "ours", _value(arguments, "--target")
+    default = settings(name, None if target is None else find(target).domain, preset)
 
     def command(name: str, pair: Any, options: Any, config: Any, preset: str, resume: bool) -> None:
         train_pair(name, config, pair, options, resume)
@@ -119,9 +121,8 @@ def train_pair(
 
     Raises:
         ShiftgymError: Wrong data, device or directory, or too little memory.
+        StoppedError: Ctrl-C or SIGTERM ended it early, after a checkpoint.
     """
-    if chosen.seeds < 1:
-        raise ShiftgymError("--seeds must be at least 1.")
     pair = open_pair(name, chosen)
     seeds = [chosen.first_seed + run for run in range(chosen.seeds)]
     try:
@@ -135,11 +136,14 @@ def train_pair(
             f"--seeds, a smaller --batch or --width, or --device cpu. ({_first_line(error)})"
         ) from None
     if not over:
-        print(f"Interrupted after {trainer.count} of {trainer.total} updates; to go on, add:")
-        print(f"  --resume --out {options.out}")
-        return
-    scores = [run["score"] for run in trainer.result()["runs"]]
-    print(f"{name} on {' -> '.join(map(str, pair.names))}: scores {scores}")
+        raise StoppedError(
+            f"Interrupted after {trainer.count} of {trainer.total} updates; to go on, add:\n"
+            f"  --resume --out {options.out}",
+            trainer.stop.number,
+        )
+    unit = "return" if pair.reference is None else "score"
+    found = [run[unit] for run in trainer.result()["runs"]]
+    print(f"{name} on {' -> '.join(map(str, pair.names))}: {unit}s {found}")
     print(f"Wrote {options.out}. Next: shiftgym report {options.out}")
 
 
@@ -157,7 +161,8 @@ def open_pair(name: str, chosen: PairOptions) -> TrainingPair:
         robot = find(chosen.target).domain.robot
         raise DomainError(f"{name} needs a source: add --source {robot}/medium.")
     target = find(chosen.target)
-    scores = find_reference(target.domain, chosen.reference)
+    table = chosen.reference or default_reference(target.domain, target.origin) or MEASURED
+    scores = find_reference(target.domain, table)
     return target_only(load(target), target, target.domain, scores)
 
 

@@ -1,0 +1,1 @@
+"""What methods are built of: transport, generative models, classifiers, ensembles, values."""

@@ -1,0 +1,90 @@
+"""Learn which actions of the source data are good there: Q and V of the source alone, no actor.
+
+With twin critics, their Polyak copy Q' and u = min Q'(s, a) - V(s), one step on source rows is
+
+    value    : SQL's sparse loss (see `sql.py`), or IQL's expectile of u
+    critics  : sum_j mean (Q_j(s, a) - y)^2,   y = r + gamma (1 - d) V(s')
+    Polyak
+
+and then the column `advantage` of every source row is min Q(s, a) - V(s), with the critics
+themselves and not their copies (read in DVDF's code). Networks are IQL's, under names of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from shiftgym_agents.core.agent import Agent, Noise, Stage
+from shiftgym_agents.core.data import Batch
+from shiftgym_agents.core.losses import expectile, sparse_errors, sparse_weights, weighted_mean
+from shiftgym_agents.core.nets import minimise
+
+ADVANTAGE = "advantage"  # column of source rows: min Q - V
+
+
+class SourceValues:
+    """Own Q and V of the source data within an agent.
+
+    Args:
+        agent: Declares the networks, `source_value` and `source_critic`.
+        kind: sql or iql.
+        alpha: Temperature of the sparse loss per run, `(R, 1, 1)`.
+        level: Expectile of iql's loss per run.
+        discount: Of rewards, per run.
+        tau: Share of the critics that their copy takes over per update.
+    """
+
+    def __init__(
+        self,
+        agent: Agent[Any],
+        kind: Literal["sql", "iql"],
+        alpha: Tensor,
+        level: Tensor,
+        discount: Tensor,
+        tau: float,
+    ) -> None:
+        self.agent, self.kind, self.alpha = agent, kind, alpha
+        self.level, self.discount, self.tau = level, discount, tau
+        states, pairs = agent.obs_size, agent.obs_size + agent.act_size
+        self.value = agent.net("source_value", (states, *agent.hidden, 1))
+        self.critic = agent.net("source_critic", (pairs, *agent.hidden, 1), copies=2)
+        self.copy = agent.target_of("source_critic_copy", self.critic)
+
+    def stage(self, steps: int, rows: int) -> Stage:
+        """Describe this training as a stage that draws source rows only."""
+        return Stage("source values", steps, self.update, rows, 0, finish=self.store)
+
+    def update(self, batch: Batch, noise: Noise) -> None:
+        """Take one gradient step of the value and both critics."""
+        with torch.no_grad():
+            best = self.copy(batch.obs_act).amin(1)
+        value = self.value(batch.obs)
+        if self.kind == "sql":
+            loss = weighted_mean(sparse_errors(best, value, self.alpha))
+            self.agent.log("sparse_weight", sparse_weights(best - value, self.alpha))
+        else:
+            loss = weighted_mean(expectile(best - value, self.level))
+        minimise(loss, self.value)
+        with torch.no_grad():
+            keep = self.discount * (1 - batch.terminated)
+            y = torch.addcmul(batch.reward, keep, self.value(batch.next_obs))
+        q = self.critic(batch.obs_act)
+        critic_loss = 2 * weighted_mean((q - y[:, None]) ** 2)
+        minimise(critic_loss, self.critic)
+        self.copy.follow(self.critic, self.tau)
+        for name, values in {"value_loss": loss, "critic_loss": critic_loss, "q": q}.items():
+            self.agent.log(f"source_{name}", values)
+
+    @torch.no_grad()
+    def store(self) -> None:
+        """Freeze the networks and store the advantage of every source row as a column."""
+        for net in (self.value, self.critic):
+            net.freeze()
+        parts = [
+            (self.critic(batch.obs_act).amin(1) - self.value(batch.obs))[..., 0]
+            for _, batch in self.agent.data.sweep("source")
+        ]
+        self.agent.data.add_column("source", ADVANTAGE, torch.cat(parts, 1))

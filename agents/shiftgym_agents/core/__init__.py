@@ -1,0 +1,1 @@
+"""What every method stands on: the agent, stacked networks, losses, data, policies, kernels."""

@@ -1,0 +1,336 @@
+"""Keep datasets on the training device, packed in rows, and draw batches of all runs.
+
+One float32 row per transition, so that a batch of all runs is one gather:
+
+    | observation (O) | action (A) | next observation (O) | reward | terminated |   D = 2O + A + 2
+
+A dataset that several runs share is stored once. Every run draws its rows uniformly with
+replacement from its own source and its own target dataset with its own generator, so a run sees the
+same rows alone and among others. `Batch` keeps the two domains apart: source rows come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shiftgym.errors import ShiftgymError
+from shiftgym_agents.core.pairs import Arrays, TrainingPair
+
+SIDES = ("source", "target")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Hold the rows of all runs, `(R, B, .)` each, the first `sources` of them from the source.
+
+    Attributes:
+        rows: Packed transitions `(R, B, D)`.
+        reward: `(R, B, 1)`; a method may replace it (see `relabelled`).
+        terminated: `(R, B, 1)`, 1 only at true ends, never at time limits.
+        sources: Number of source rows, which come first.
+        obs_size: Length of an observation.
+        act_size: Length of an action.
+        columns: What a method stored per row of the data, `(R, B, 1)` each: those of the source for
+            the source rows and 0 for target rows, or the other way round (see `Data.add_column`).
+    """
+
+    rows: Tensor
+    reward: Tensor
+    terminated: Tensor
+    sources: int
+    obs_size: int
+    act_size: int
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def obs(self) -> Tensor:
+        """Give observations `(R, B, O)`."""
+        return self.rows[..., : self.obs_size]
+
+    @property
+    def act(self) -> Tensor:
+        """Give actions `(R, B, A)`."""
+        return self.rows[..., self.obs_size : self.obs_size + self.act_size]
+
+    @property
+    def obs_act(self) -> Tensor:
+        """Give observations and actions side by side, `(R, B, O + A)`."""
+        return self.rows[..., : self.obs_size + self.act_size]
+
+    @property
+    def next_obs(self) -> Tensor:
+        """Give next observations `(R, B, O)`."""
+        start = self.obs_size + self.act_size
+        return self.rows[..., start : start + self.obs_size]
+
+    @property
+    def source(self) -> Batch:
+        """Give the source rows alone."""
+        return self._slice(slice(None, self.sources), self.sources)
+
+    @property
+    def target(self) -> Batch:
+        """Give the target rows alone."""
+        return self._slice(slice(self.sources, None), 0)
+
+    def relabelled(self, reward: Tensor) -> Batch:
+        """Replace the rewards by others of the same shape."""
+        if reward.shape != self.reward.shape:
+            raise ValueError(f"rewards {tuple(reward.shape)} for {tuple(self.reward.shape)}")
+        return replace(self, reward=reward)
+
+    def keep_sources(self, score: Tensor, count: int) -> Batch:
+        """Keep, in each run, the `count` source rows of highest score `(R, S, 1)`, and all targets.
+
+        The kept rows come in the order of their score.
+        """
+        if score.shape != (len(self.rows), self.sources, 1):
+            raise ValueError(f"scores {tuple(score.shape)}: one per source row, please")
+        best = score[..., 0].topk(count, 1).indices
+        rest = torch.arange(self.sources, self.rows.shape[1], device=best.device)
+        return self.take(torch.cat([best, rest.expand(len(best), -1)], 1), count)
+
+    def take(self, index: Tensor, sources: int) -> Batch:
+        """Take rows by index `(R, K)` into this batch, the first `sources` from the source."""
+
+        def pick(x: Tensor) -> Tensor:
+            return x.gather(1, index[..., None].expand(-1, -1, x.shape[2]))
+
+        columns = {name: pick(values) for name, values in self.columns.items()}
+        parts = pick(self.rows), pick(self.reward), pick(self.terminated)
+        return Batch(*parts, sources, self.obs_size, self.act_size, columns)
+
+    def on_source(self, values: Tensor, otherwise: float = 0.0) -> Tensor:
+        """Extend values of the source rows `(R, S, k)` to all rows with a constant for targets."""
+        count = self.rows.shape[1] - self.sources
+        rest = values.new_full((len(values), count, values.shape[2]), otherwise)
+        return torch.cat([values, rest], 1)
+
+    def _slice(self, part: slice, sources: int) -> Batch:
+        columns = {name: values[:, part] for name, values in self.columns.items()}
+        parts = self.rows[:, part], self.reward[:, part], self.terminated[:, part]
+        return Batch(*parts, sources, self.obs_size, self.act_size, columns)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Say how data are scaled before training; see `Data`."""
+
+    states: str = "none"
+    rewards: str = "none"
+
+
+class Data:
+    """Hold every dataset once, and which run draws from which.
+
+    Args:
+        pairs: One pair per run; runs may share pairs or datasets. One robot only.
+        device: Where the rows live.
+        dtype: float32, or float64 in tests.
+        scaling: `states`: none, or standardise observations by mean and standard deviation + 1e-3
+            of the pair's merged data or of its target; `rewards`: none, or `returns` for a factor
+            1000 / (best - worst return of a whole trajectory) of each dataset.
+        target_share: part of every target that is kept (see `share_of`).
+
+    Raises:
+        ShiftgymError: a dataset is empty, misshapen, of another robot than the rest, or holds
+            numbers that are not finite; the message names it. Or the share is none.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[TrainingPair],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        scaling: Scaling | None = None,
+        target_share: float = 1.0,
+    ) -> None:
+        scaling = scaling or Scaling()
+        self.runs, self.device = len(pairs), torch.device(device)
+        self.obs_size, self.act_size = check_pairs(pairs)
+        pieces: list[np.ndarray] = []
+        found: dict[tuple[float, ...], tuple[int, int]] = {}  # dataset, scaling -> offset, length
+        places: dict[str, list[tuple[int, int]]] = {side: [] for side in SIDES}
+        moments: list[tuple[np.ndarray, np.ndarray]] = []
+        for pair in pairs:
+            rest = share_of(len(pair.target["rewards"]), target_share)
+            kept = {"source": rest if pair.source is pair.target else slice(None), "target": rest}
+            shift, scale = _moments(pair, scaling.states, kept)
+            moments.append((shift, scale))
+            for side in SIDES:
+                arrays: Arrays = getattr(pair, side)
+                scaled = scaling.states != "none"
+                key = (id(arrays), id(pair.source), id(pair.target)) if scaled else (id(arrays),)
+                key += (target_share if arrays is pair.target else 1.0,)
+                if key not in found:
+                    piece = _pack(arrays, shift, scale, scaling.rewards)[kept[side]]
+                    found[key] = (sum(map(len, pieces)), len(piece))
+                    pieces.append(piece)
+                places[side].append(found[key])
+        self.rows = torch.from_numpy(np.concatenate(pieces)).to(self.device, dtype)
+        self.offset = {s: self._column([o for o, _ in places[s]]) for s in SIDES}
+        self.sizes = {s: [n for _, n in places[s]] for s in SIDES}
+        self.shift = np.stack([shift for shift, _ in moments])[:, None]
+        self.scale = np.stack([scale for _, scale in moments])[:, None]
+        self.columns: dict[str, dict[str, Tensor]] = {side: {} for side in SIDES}
+
+    def _column(self, values: list[int]) -> Tensor:
+        return torch.tensor(values, device=self.device)[:, None]
+
+    def draw(
+        self, generators: Sequence[torch.Generator], updates: int, source: int, target: int
+    ) -> Tensor:
+        """Draw places in each run's own datasets for a block of updates, `(R, U, S + T)`."""
+        drawn: list[Tensor] = []
+        for run, generator in enumerate(generators):
+            parts = [
+                torch.randint(
+                    self.sizes[side][run], (updates, n), generator=generator, device=self.device
+                )
+                for side, n in zip(SIDES, (source, target), strict=True)
+            ]
+            drawn.append(torch.cat(parts, 1))
+        return torch.stack(drawn)
+
+    def batch(self, places: Tensor, sources: int) -> Batch:
+        """Gather the rows at places `(R, S + T)` of each run's own source, then target."""
+        own = {"source": places[:, :sources], "target": places[:, sources:]}
+        index = torch.cat([own[side] + self.offset[side] for side in SIDES], 1)
+        rows = self.rows[index]
+        columns: dict[str, Tensor] = {}
+        for side in SIDES:
+            for name, table in self.columns[side].items():
+                values = table.gather(1, own[side])[..., None]
+                blank = values.new_zeros(self.runs, places.shape[1] - values.shape[1], 1)
+                both = [values, blank] if side == "source" else [blank, values]
+                columns[name] = torch.cat(both, 1)
+        ends = rows[..., -2:-1], rows[..., -1:]
+        return Batch(rows, *ends, sources, self.obs_size, self.act_size, columns)
+
+    def add_column(self, side: str, name: str, values: Tensor) -> None:
+        """Store a number per row of each run's dataset, `(R, N)`, as `sweep` lays them out."""
+        if values.shape != (self.runs, max(self.sizes[side])):
+            raise ValueError(f"column {name}: {tuple(values.shape)} is not (runs, rows of {side})")
+        self.columns[side][name] = values.to(self.device, self.rows.dtype)
+
+    def sweep(self, side: str, chunk: int = 8192) -> Iterator[tuple[slice, Batch]]:
+        """Go through every row of one side in order, all runs at once, `chunk` rows at a time.
+
+        Yields:
+            Which rows, and the batch `(R, <= chunk, .)`. A dataset shorter than the longest of its
+            side repeats its last row.
+        """
+        last = self._column(self.sizes[side]) - 1
+        for start in range(0, max(self.sizes[side]), chunk):
+            part = slice(start, min(start + chunk, max(self.sizes[side])))
+            places = torch.arange(part.start, part.stop, device=self.device).minimum(last)
+            yield part, self.batch(places, places.shape[1] if side == "source" else 0)
+
+    def rows_of(self, side: str, run: int) -> Tensor:
+        """View all rows `(N, D)` of one run's dataset."""
+        start = int(self.offset[side][run])
+        return self.rows[start : start + self.sizes[side][run]]
+
+
+def check_pairs(pairs: Sequence[TrainingPair]) -> tuple[int, int]:
+    """Refuse data that cannot be trained on; return the lengths of observation and action.
+
+    Raises:
+        ShiftgymError: see `Data`.
+    """
+    if not pairs:
+        raise ShiftgymError("No pairs to train on: give at least one source and target.")
+    shapes: dict[tuple[int, int], str] = {}
+    checked: set[int] = set()
+    for pair in pairs:
+        for side, name in zip(SIDES, pair.names, strict=True):
+            arrays: Arrays = getattr(pair, side)
+            if id(arrays) not in checked:
+                shapes.setdefault(_check(arrays, f"{side} {name}"), f"{side} {name}")
+                checked.add(id(arrays))
+    if len(shapes) > 1:
+        said = "; ".join(f"{name}: {o} observed, {a} acted" for (o, a), name in shapes.items())
+        raise ShiftgymError(
+            f"Source and target must be of one robot, with the same observations ({said}). "
+            "Choose two datasets of the same robot."
+        )
+    return next(iter(shapes))
+
+
+def _check(arrays: Arrays, name: str) -> tuple[int, int]:
+    """Check one dataset; return its observation and action lengths."""
+    wanted = ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
+    missing = [key for key in wanted if key not in arrays]
+    if missing:
+        raise ShiftgymError(f"{name} lacks {', '.join(missing)}; it has {', '.join(arrays)}.")
+    count = len(arrays["rewards"])
+    if not count:
+        raise ShiftgymError(f"{name} is empty: make or import the dataset again.")
+    for key in wanted:
+        array = np.asarray(arrays[key])
+        dims = 2 if key in ("observations", "actions", "next_observations") else 1
+        if array.ndim != dims or len(array) != count:
+            raise ShiftgymError(f"{name}: {key} has shape {array.shape}, expected {count} rows.")
+        bad = np.flatnonzero(~np.isfinite(array.reshape(count, -1)).all(1))
+        if len(bad):
+            raise ShiftgymError(
+                f"{name}: {key} is NaN or infinite in {len(bad)} of {count} rows, first in row "
+                f"{bad[0]}: drop those rows or import the dataset again."
+            )
+    if arrays["observations"].shape != arrays["next_observations"].shape:
+        raise ShiftgymError(f"{name}: observations and next_observations differ in length.")
+    return arrays["observations"].shape[1], arrays["actions"].shape[1]
+
+
+def share_of(count: int, share: float) -> np.ndarray | slice:
+    """Choose `share * count` of `count` rows without replacement, in order; the same every time.
+
+    Every seed of every method thus trains on the same rows. (DROCO's released code draws with
+    replacement, anew for each seed.)
+
+    Raises:
+        ShiftgymError: the share is outside (0, 1], or of less than one row.
+    """
+    if not 0 < share <= 1 or round(share * count) < 1:
+        raise ShiftgymError(f"--target-share {share} of {count} rows: give a part of 1 above 0.")
+    if share == 1:
+        return slice(None)
+    return np.sort(np.random.default_rng(0).choice(count, round(share * count), replace=False))
+
+
+def _moments(
+    pair: TrainingPair, kind: str, kept: Mapping[str, np.ndarray | slice]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give mean and standard deviation + 1e-3 of a pair's observations, or 0 and 1."""
+    if kind == "none":
+        size = pair.target["observations"].shape[1]
+        return np.zeros(size, np.float32), np.ones(size, np.float32)
+    sides = SIDES if kind == "merged" else ("target",)
+    seen = np.concatenate([getattr(pair, side)["observations"][kept[side]] for side in sides])
+    return seen.mean(0, dtype=np.float64), seen.std(0, dtype=np.float64) + 1e-3
+
+
+def _pack(arrays: Arrays, shift: np.ndarray, scale: np.ndarray, rewards: str) -> np.ndarray:
+    obs, after = [(arrays[k] - shift) / scale for k in ("observations", "next_observations")]
+    factor = _return_factor(arrays) if rewards == "returns" else 1.0
+    ends = np.stack([arrays["rewards"] * factor, arrays["terminated"]], 1)
+    return np.concatenate([obs, arrays["actions"], after, ends], 1, dtype=np.float32)
+
+
+def _return_factor(arrays: Arrays) -> float:
+    """Give 1000 / (best - worst return) over the trajectories of a dataset."""
+    ends = np.flatnonzero(arrays["terminated"] | arrays["truncated"])
+    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else np.zeros(0, np.int64)
+    sums = np.concatenate([[0.0], np.cumsum(arrays["rewards"], dtype=np.float64)])
+    returns = sums[ends + 1] - sums[starts] if len(ends) else np.zeros(0)
+    if len(returns) < 2 or returns.max() == returns.min():
+        raise ShiftgymError(
+            "Rewards cannot be scaled by returns: the dataset has fewer than two whole "
+            "trajectories of different return. Train with --normalize-reward none."
+        )
+    return 1000.0 / float(returns.max() - returns.min())

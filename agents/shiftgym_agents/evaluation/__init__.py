@@ -1,0 +1,1 @@
+"""Trained policies put to the test: perturbed dynamics, attacked observations."""

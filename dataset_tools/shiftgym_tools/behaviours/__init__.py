@@ -1,0 +1,1 @@
+"""Policies that make the data: trained, graded, finished, packaged."""

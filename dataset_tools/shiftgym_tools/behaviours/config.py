@@ -1,0 +1,141 @@
+"""Configure the training of behaviour policies: which domains, how long, with what learner."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shiftgym.errors import ShiftgymError
+from shiftgym.ranges import (
+    Amount,
+    Count,
+    CountOrNone,
+    Number,
+    Positive,
+    Seed,
+    Size,
+    SomeThreads,
+    check_ranges,
+)
+from shiftgym_tools.behaviours.sac import Backend, SACConfig
+
+SHIFTS = ("kinematic", "morph", "friction-x0p1", "friction-x0p5", "friction-x2", "friction-x5")
+SHIFTS = (*SHIFTS, "gravity-x0p5")
+FREE = ("updates", "out", "threads", "checkpoint_minutes", "backend", "progress")
+
+
+@dataclass(frozen=True)
+class BehaviourConfig:
+    """Train one agent per domain of a robot with SAC; run the same command again to resume."""
+
+    robot: str = "hopper"
+    """Robot whose domains are trained: hopper, walker2d, halfcheetah or ant."""
+    out: Path = Path("runs/behaviours/hopper")
+    """Folder of checkpoints, snapshots and curves; a checkpoint found there is resumed."""
+    domains: tuple[str, ...] = ()
+    """Domain slugs, one agent each; empty for the robot itself and its seven standard shifts."""
+    updates: CountOrNone = 300_000
+    """Gradient updates per agent; may be raised when resuming."""
+    seed: Seed = 0
+    """Agent k draws everything from seed + k; environments from 1000 (seed + 1) on."""
+    sac: SACConfig = field(default_factory=SACConfig)
+    """Hyperparameters of the learner."""
+    steps_per_update: Positive = 4.0
+    """Environment steps per agent per gradient update; 1 (D4RL) where updates cost nothing."""
+    envs_per_agent: Size = 8
+    """Sub-environments that each agent steps in parallel."""
+    updates_per_block: Size = 32
+    """Updates between two rounds of environment steps."""
+    multi_step: Size = 1
+    """Steps that a stored reward sums over; 3 learns faster where updates are scarce."""
+    reward_bonus: Number = 0.0
+    """Added to every stored reward; below 0 it takes a survival bonus away. Returns stay true."""
+    control_refund: Amount = 0.0
+    """Times |action|^2, added to stored rewards: gives control costs back, so that an ant learns to
+    run before it learns to stand still. Warm-start the run that counts from one trained so."""
+    smoothing: Amount = 0.0
+    """Times the squared change of the action since the step before, taken from stored rewards: a
+    gait of smooth actions where the reward alone would bang from bound to bound."""
+    smooth: tuple[CountOrNone, Count] | None = None
+    """From which update to which `smoothing` grows from 0: from the first on, it hinders learning
+    to hop at all. None for the whole of it from the start."""
+    random_steps: CountOrNone = 5_000
+    """Environment steps per agent before the first update: uniform actions, or a warm start's."""
+    demonstrations: Path | None = None
+    """HDF5 file of transitions (OTDF's layout) that half of every batch is drawn from, where an
+    agent does not find out by itself; or a folder with a <domain>.hdf5 for each of the run."""
+    capacity: Count = 400_000
+    """Transitions per agent that the replay samples from (1,000,000 is usual on a GPU)."""
+    evaluate_every: Count = 10_000
+    """Updates between evaluations; each also writes a snapshot of every policy."""
+    evaluation_episodes: Size = 3
+    """Deterministic episodes per domain and evaluation."""
+    checkpoint_minutes: Amount = 5.0
+    """Minutes between checkpoints."""
+    warm_start: Path | None = None
+    """Policy file, or another run's folder (critics and temperature too), to start agents from."""
+    warm_domain: str = ""
+    """Domain of that folder whose agent all start from; by default each domain takes its own, or
+    the first one where it is not there."""
+    device: str = "cpu"
+    """Where the learner runs: cpu or cuda."""
+    backend: Backend = "auto"
+    """Learner: auto, eager (the reference), native (C++, CPU) or graph (CUDA graph, GPU)."""
+    threads: SomeThreads = 2
+    """CPU threads for updates and simulation; does not change results of the native backend."""
+    progress: bool = True
+    """Show a progress bar with each domain's training return."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside the ranges of their fields."""
+        check_ranges(self)
+
+    @property
+    def slugs(self) -> tuple[str, ...]:
+        """List the domains that are trained, one agent each."""
+        return self.domains or (self.robot, *(f"{self.robot}-{shift}" for shift in SHIFTS))
+
+    def smoothing_after(self, updates: int) -> float:
+        """Give the price of a changed action after some updates."""
+        if self.smooth is None:
+            return self.smoothing
+        start, stop = self.smooth
+        return self.smoothing * min(max((updates - start) / (stop - start), 0.0), 1.0)
+
+    @property
+    def rounds(self) -> int:
+        """Count the vector-environment steps per block."""
+        rounds = self.updates_per_block * self.steps_per_update / self.envs_per_agent
+        if rounds != int(rounds) or rounds < 1:
+            raise ShiftgymError(
+                f"updates_per_block * steps_per_update / envs_per_agent must be a whole number, "
+                f"not {rounds:g}: change updates_per_block ({self.updates_per_block}) or "
+                f"envs_per_agent ({self.envs_per_agent})"
+            )
+        return int(rounds)
+
+
+def plain(config: BehaviourConfig) -> dict[str, Any]:
+    """Return the configuration as JSON-able values."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+def require_same(config: BehaviourConfig, stored: dict[str, Any]) -> None:
+    """Refuse to resume a run of another configuration (`stored` is its config.json).
+
+    Raises:
+        ShiftgymError: Something other than the names in `FREE` differs; the message lists it.
+    """
+    ours, theirs = plain(config), stored.get("config")
+    if not isinstance(theirs, dict):
+        raise ShiftgymError(f"{config.out / 'config.json'} is damaged: there is no config in it.")
+    differ = [k for k in ours if k not in FREE and ours[k] != theirs.get(k)]
+    if differ:
+        lines = [f"  {key}: {theirs.get(key)} there, {ours[key]} now" for key in differ]
+        raise ShiftgymError(
+            "\n".join([f"{config.out} holds a run of another configuration:", *lines])
+            + "\nUse the same values to resume it, or another --out to start afresh."
+        )

@@ -1,0 +1,1 @@
+"""Whether data are what they say: replay, flags, joins, style, fidelity."""

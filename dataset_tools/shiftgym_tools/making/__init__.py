@@ -1,0 +1,1 @@
+"""Datasets made from policies: planned, collected in blocks, resumed, compared."""

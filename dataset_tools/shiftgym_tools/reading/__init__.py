@@ -1,0 +1,1 @@
+"""Files of every layout, read as one kind of source."""

@@ -1,0 +1,62 @@
+"""Test the worked example of the documentation."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from agent_helpers import make_pair, small
+
+from shiftgym_agents.methods.table import METHODS, method
+from shiftgym_agents.training.running import Running
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "own_method.py"
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    spec = importlib.util.spec_from_file_location("own_method", EXAMPLE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "own_method", module)
+    spec.loader.exec_module(module)
+    yield module
+    del METHODS["modelled"]
+
+
+def test_source_rows_weigh_by_their_error_in_the_model(example: Any) -> None:
+    assert method("modelled") is example.Modelled
+    agent = example.Modelled(small("modelled", strictness=2.0), [make_pair()] * 2, [0, 1])
+    before, last = agent.stages()
+    Running(agent, before, "eager").run(20)
+    before.finish()
+    drawn = Running(agent, last, "eager").draw(1)[""][:, 0]
+    batch = agent.data.batch(drawn, last.source)
+    _, weights = agent.choose(batch, {})
+    rows = batch.source.rows.numpy()
+    for run in range(2):
+        ws = [(w[run].numpy(), b[run].numpy()) for w, b in agent.model.layers()]
+        x = rows[run, :, :14]
+        for k, (w, b) in enumerate(ws):
+            x = x @ w + b if k == 2 else np.maximum(x @ w + b, 0)
+        error = ((x - (rows[run, :, 14:25] - rows[run, :, :11])) ** 2).mean(1)
+        expected = np.exp(-2.0 * error / error.mean())
+        torch.testing.assert_close(
+            weights[run, : last.source, 0], torch.from_numpy(expected), rtol=1e-4, atol=1e-5
+        )
+    assert (weights[:, last.source :] == 1).all()
+    Running(agent, last, "eager").run(5)
+    assert agent.finite().all()
+
+
+@pytest.mark.parametrize("name", ["score", "update"])
+def test_a_loss_does_not_take_the_column_of_something_else(name: str) -> None:
+    agent = method("iql")(small("iql"), [make_pair()] * 2, [0, 1])
+    with pytest.raises(ValueError, match=f"'{name}' for something else"):
+        agent.log(name, torch.zeros(2, 5))
