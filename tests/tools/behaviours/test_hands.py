@@ -20,7 +20,7 @@ from shiftgym.policies import read_policy
 from shiftgym_agents.training.artifacts import read_checkpoint
 from shiftgym_tools.behaviours.hand_experts import ATTRIBUTION, convert, read_start
 from shiftgym_tools.behaviours.hands import HandConfig, HandTrainer
-from shiftgym_tools.behaviours.ppo import PPO, PPOConfig, Rollout, advantages, clipped_loss
+from shiftgym_tools.behaviours.ppo import METRICS, PPO, PPOConfig, Rollout, advantages, clipped_loss
 
 OBS, ACT = 6, 3
 PEN, DOOR = (45, 24), (39, 28)
@@ -152,15 +152,15 @@ def test_learning_makes_well_paid_actions_likelier():
 
 
 def test_warmup_keeps_policies_and_kl_limit_lets_them_rest():
-    for config in (SMALL, replace(SMALL, warmup=0, kl_limit=-1.0)):
+    steps = SMALL.epochs * SMALL.minibatches
+    far = replace(SMALL, warmup=0, learning_rate=1e-2, kl_limit=1e9)
+    for config, taken in ((SMALL, 0), (replace(far, kl_limit=1e-4), 1), (far, steps)):
         ppo = PPO(OBS, ACT, config, [0, 1], convert(made_up_expert(OBS, ACT)))
         policies, critics = (ppo.state[name].clone() for name in ("actors", "critics"))
         ppo.learn(made_up_rollout(2))
-        assert torch.equal(policies, ppo.state["actors"])
+        assert ppo.state["metrics"][:, METRICS.index("policy_steps")].tolist() == [taken, taken]
+        assert torch.equal(policies, ppo.state["actors"]) == (taken == 0)
         assert not torch.equal(critics, ppo.state["critics"])
-    ppo = PPO(OBS, ACT, replace(SMALL, warmup=0), [0, 1], convert(made_up_expert(OBS, ACT)))
-    ppo.learn(made_up_rollout(2))
-    assert not torch.equal(policies, ppo.state["actors"])
 
 
 def test_log_std_starts_as_told_and_keeps_its_floor():
