@@ -188,7 +188,7 @@ def test_noise_is_led_down_to_where_it_should_end_and_never_up():
 
 
 def test_moving_return_spread_keeps_the_predictions():
-    ppo = PPO(OBS, ACT, replace(SMALL, value_learning_rate=0.0), [0, 1])
+    ppo = PPO(OBS, ACT, replace(SMALL, value_learning_rate=1e-30), [0, 1])
     ppo.learn(made_up_rollout(2))
     obs = made_up_rollout(2, seed=9).obs.flatten(1, 2)
 
