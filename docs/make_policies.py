@@ -84,7 +84,16 @@ shiftgym policies train --robot walker2d --domains walker2d-kinematic --multi-st
 CPU cores that also did other work; a GPU was not at hand.
 
 For the hands, PPO (Schulman et al. 2017, arXiv:1707.06347) that starts from the DAPG experts of
-hand_dapg (Apache-2.0): `shiftgym policies train-hands --robot pen --expert pen.npz`.
+hand_dapg (Apache-2.0): `shiftgym policies train-hands --robot pen --expert pen.npz`. Three options
+make shifted hands learn where that alone hardly moves:
+
+- `--hindsight.steps 200` (pen): after every iteration the policy imitates its own last few hundred
+  episodes, each for the targets that it served best. A pen that ends up somewhere else than it
+  should is a demonstration for that other place.
+- `--shaping 20 --episode-steps 100` (pen): the learner is also paid for turning the pen towards a
+  target that is still far off, and sees more first moves and less holding still.
+- `--ppo.anneal 2 18 --ppo.final-log-std -2.7`: experts end with little noise, so that they act in
+  the data nearly as well as they do without any.
 
 Then `shiftgym policies grade` chooses, finishes and measures, and `shiftgym policies package` puts
 the chosen into the package. **Finishing** scales the noise of a trained policy so that it changes

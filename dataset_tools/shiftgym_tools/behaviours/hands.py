@@ -33,6 +33,7 @@ from shiftgym.basics.ranges import (
     CountOrNone,
     Range,
     Seed,
+    Share,
     Size,
     SomeThreads,
     check_ranges,
@@ -57,6 +58,8 @@ from shiftgym_agents.training.artifacts import (
 from shiftgym_agents.training.interrupt import StopRequest
 from shiftgym_tools.behaviours.config import plain, require_same
 from shiftgym_tools.behaviours.hand_experts import LAYOUT, read_start
+from shiftgym_tools.behaviours.hindsight import Hindsight, HindsightConfig
+from shiftgym_tools.behaviours.pen_goals import DIRECTION, TARGET
 from shiftgym_tools.behaviours.ppo import METRICS, PPO, PPOConfig, Rollout
 
 SHIFTS = ("kinematic-medium", "kinematic-hard", "morph-medium", "morph-hard")
@@ -82,10 +85,20 @@ class HandConfig:
     """Agent k draws everything from seed + k, its environments from 1000 (seed + k + 1) on."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Hyperparameters of the learner."""
+    hindsight: HindsightConfig = field(default_factory=HindsightConfig)
+    """How the pen imitates its own episodes."""
     envs_per_agent: Annotated[int, Range(1, SEEDS_PER_AGENT, multiple=1)] = 48
     """Sub-environments that each agent steps in parallel (at most 1000)."""
     rollout_steps: Size = 200
     """Steps of each sub-environment per iteration; 200 is a whole episode."""
+    episode_steps: Size = 200
+    """Training episodes are cut here, and bootstrapped: 100 sees more of the first moves, which
+    decide, and less of holding still. Evaluations take whole episodes."""
+    enough: Share = 1.0
+    """Success of every agent's last 100 training episodes above which training ends early."""
+    shaping: Amount = 0.0
+    """Times (1 + cosine of pen and target) / 2, added to what the pen's learner is paid: 20 leads
+    far pens on, where the true reward hardly rises. Returns are always the true ones."""
     evaluate_every: Count = 10
     """Iterations between evaluations; each also writes a snapshot of every policy."""
     evaluation_episodes: Size = 20
@@ -98,8 +111,13 @@ class HandConfig:
     """Show a progress bar with each domain's training success and return."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers outside the ranges of their fields."""
+        """Refuse numbers outside the ranges of their fields, and other targets for a door."""
         check_ranges(self)
+        if self.hindsight.steps and self.robot != "pen":
+            raise ShiftgymError(
+                "Only the pen's episodes serve other targets: leave out --hindsight.steps for the "
+                f"{self.robot}."
+            )
 
     @property
     def slugs(self) -> tuple[str, ...]:
@@ -140,6 +158,8 @@ class HandTrainer:
         self.ppo = PPO(self.obs_size, self.act_size, config.ppo, seeds, self.start)
         shape = (self.agents, config.rollout_steps, self.copies, self.obs_size, self.act_size)
         self.rollout = Rollout.empty(*shape)
+        self.hindsight = Hindsight(config.hindsight, shape) if config.hindsight.steps else None
+        self.covered = np.zeros(self.agents)  # share of targets that some episode would serve
         self.provenance = provenance()
         with explained(config.out, ELSEWHERE):
             (config.out / "snapshots").mkdir(parents=True, exist_ok=True)
@@ -147,6 +167,7 @@ class HandTrainer:
         self.successes: list[deque[bool]] = [deque(maxlen=RECENT) for _ in self.slugs]
         count = self.agents * self.copies
         self.running, self.held = np.zeros(count), np.zeros(count, dtype=np.int64)
+        self.ages = np.zeros(count, dtype=np.int64)  # steps of the running episodes
         self.steps, self.seconds, self.learner_seconds = 0, 0.0, 0.0
         self.rows: list[dict[str, Any]] = []
         self.stop = StopRequest()
@@ -173,6 +194,9 @@ class HandTrainer:
         self.envs.set_state(section(arrays, "env."))
         self.obs = arrays["obs"].copy()
         self.running, self.held = arrays["running"].copy(), arrays["held"].copy()
+        self.ages, self.covered = arrays["ages"].copy(), arrays["covered"].copy()
+        if self.hindsight:
+            self.hindsight.load(section(arrays, "hindsight."))
         self.steps, self.rows = state["count"], state["rows"]
         self.seconds, self.learner_seconds = state["seconds"], state["learner_seconds"]
         for run in range(self.agents):
@@ -184,7 +208,11 @@ class HandTrainer:
         arrays = {f"ppo.{name}": tensor.numpy() for name, tensor in self.ppo.save().items()}
         arrays |= {f"env.{name}": np.asarray(a) for name, a in self.envs.get_state().items()}
         arrays |= {f"start.{name}": array for name, array in (self.start or {}).items()}
-        arrays |= {"obs": self.obs, "running": self.running, "held": self.held}
+        arrays |= {"obs": self.obs, "running": self.running, "held": self.held, "ages": self.ages}
+        arrays |= {"covered": self.covered}
+        if self.hindsight:
+            kept = self.hindsight.save()
+            arrays |= {f"hindsight.{name}": array for name, array in kept.items()}
         state: dict[str, Any] = {"count": self.steps, "updates": self.ppo.updates}
         state |= {"seconds": self.seconds, "learner_seconds": self.learner_seconds}
         state |= {"returns": [list(own) for own in self.returns], "about": self.about}
@@ -203,11 +231,15 @@ class HandTrainer:
             actions = self.ppo.act(obs, noise[:, t])
             step = self.envs.step(actions.flatten(0, 1).numpy())
             after, reward, terminated, truncated, infos = step
-            ended = terminated | truncated
+            self.ages += 1
+            ended = terminated | truncated | (self.ages >= self.config.episode_steps)
+            if self.hindsight and t == self.config.rollout_steps - 1:
+                ended[:] = True  # the next rollout begins with whole episodes
             kept.obs[:, t], kept.actions[:, t] = obs, actions
             kept.next_obs[:, t] = torch.as_tensor(after, dtype=torch.float32).view(shape)
             rooms = kept.rewards, kept.terminated, kept.ended
-            for room, values in zip(rooms, (reward, terminated, ended), strict=True):
+            paid = reward + self.config.shaping * self._nearness(after)
+            for room, values in zip(rooms, (paid, terminated, ended), strict=True):
                 room[:, t] = torch.as_tensor(values).view(shape[:2])
             self.running += reward
             self.held += infos["success"]
@@ -215,10 +247,29 @@ class HandTrainer:
                 self.returns[row // self.copies].append(float(self.running[row]))
                 self.successes[row // self.copies].append(bool(self.held[row] > goal))
             if ended.any():
-                self.running[ended], self.held[ended] = 0, 0
+                self.running[ended], self.held[ended], self.ages[ended] = 0, 0, 0
                 after, _ = self.envs.reset(options={"reset_mask": ended})
             self.obs = after
         self.steps += self.config.rollout_steps * self.copies
+
+    def imitate(self) -> None:
+        """Fit the pen's policies to their own episodes, with the targets these served best."""
+        how = self.config.hindsight
+        if not self.hindsight:
+            return
+        self.hindsight.remember(self.rollout)
+        if self.ppo.updates <= self.config.ppo.warmup:
+            return
+        obs, actions, share = self.hindsight.choose(self.ppo.generators, how.steps * how.batch)
+        for rows in zip(obs.split(how.batch, 1), actions.split(how.batch, 1), strict=True):
+            self.ppo.imitate(*rows, how.learning_rate, share[:, None] > 0)
+        self.covered = share.numpy()
+
+    def _nearness(self, obs: np.ndarray) -> np.ndarray | float:
+        """Give (1 + cosine of pen and target) / 2 of the pen's observations; 0 for the door."""
+        if self.config.robot != "pen":
+            return 0.0
+        return 0.5 + 0.5 * (obs[:, DIRECTION] * obs[:, TARGET]).sum(1)
 
     def run(self) -> bool:
         """Train to the configured number of updates; return False when interrupted before it."""
@@ -228,11 +279,12 @@ class HandTrainer:
         start = self.ppo.updates
         bar = tqdm(total=config.updates, initial=start, disable=not config.progress, **look)
         with stop, bar:
-            while self.ppo.updates < config.updates and not stop.requested:
+            while self.ppo.updates < config.updates and not (stop.requested or self.learned):
                 began = time.monotonic()
                 self.collect()
                 collected = time.monotonic()
                 self.ppo.learn(self.rollout)
+                self.imitate()
                 self._require_finite()
                 now = time.monotonic()
                 self.seconds += now - began
@@ -245,9 +297,17 @@ class HandTrainer:
                 if config.progress:
                     bar.set_postfix_str(self._progress(), refresh=False)
                     bar.update(1)
+        if not stop.requested and self.rows[-1]["updates"] != self.ppo.updates:
+            self.evaluate()  # where training ended off the beat
         self.checkpoint()
         draw_hand_curves(self.rows, config.out / "curves.png")
         return not stop.requested
+
+    @property
+    def learned(self) -> bool:
+        """Whether every agent's last training episodes succeeded often enough."""
+        whole = all(len(own) == RECENT for own in self.successes)
+        return whole and min(sum(own) for own in self.successes) > self.config.enough * RECENT
 
     def evaluate(self) -> None:
         """Measure and save every agent's deterministic policy in its own domain."""
@@ -268,6 +328,7 @@ class HandTrainer:
             row |= {"length": float(found.lengths.mean())}
             row |= {"train_return": _mean(self.returns[run], 3)}
             row |= {"train_success": _mean(self.successes[run], 4)}
+            row |= {"covered": round(float(self.covered[run]), 4)}
             row |= {n: float(f"{v:.5g}") for n, v in zip(METRICS, metrics[run], strict=True)}
             row |= {"seconds": round(self.seconds, 1)}
             row |= {"learner_seconds": round(self.learner_seconds, 1)}

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import (
     Amount,
     Count,
@@ -73,6 +74,10 @@ class PPOConfig:
     """Log of every action's spread at the start; None for the expert's own (-0.7 from scratch)."""
     min_log_std: Number = -3.0
     """Least log of an action's spread."""
+    anneal: tuple[CountOrNone, CountOrNone] | None = None
+    """From which iteration to which the logs of spreads are led to `final_log_std`."""
+    final_log_std: Number = -2.5
+    """Greatest log of an action's spread after `anneal`: what acts in data should err little."""
     entropy_bonus: Amount = 0.0
     """Reward per nat of the policy's entropy, in units of a standardised advantage."""
     max_gradient_norm: Positive = 0.5
@@ -81,8 +86,10 @@ class PPOConfig:
     """Units per hidden layer of values, and of policies trained from scratch."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers outside the ranges of their fields."""
+        """Refuse numbers outside the ranges of their fields, and an anneal that ends before it."""
         check_ranges(self)
+        if self.anneal is not None and self.anneal[0] >= self.anneal[1]:
+            raise ShiftgymError(f"anneal must end after it starts, got {self.anneal}.")
 
 
 @dataclass(frozen=True)
@@ -185,6 +192,10 @@ class PPO:
             self.state[f"{name}_var"] = torch.ones(self.runs, 1, size)
         self.state["rates"] = torch.full((self.runs, 1), config.learning_rate)
         self.state["metrics"] = torch.zeros(self.runs, len(METRICS))
+        for moment in "mv":  # imitation keeps its own
+            self.state[f"imitation_{moment}"] = torch.zeros_like(self.state["actors"])
+        self.state["imitation_steps"] = torch.zeros(self.runs, 1)
+        self.state["ceilings"] = torch.full((self.runs, act_size), math.inf)  # of log_std
         self.updates = 0  # iterations: one rollout and its gradient steps
 
     def means(self, obs: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -221,6 +232,7 @@ class PPO:
             old_mean = self.means(obs)
             old_log_std = s["actors"][:, None, -self.act_size :].clone()
         total = torch.zeros(self.runs, len(METRICS))
+        self._lower_ceilings()
         going = torch.full((self.runs, 1), self.updates >= cfg.warmup)
         each = torch.arange(self.runs)[:, None]
         size = obs.shape[1] // cfg.minibatches
@@ -247,6 +259,16 @@ class PPO:
             s["in_shift"].copy_(s["obs_mean"])
             s["in_scale"].copy_(s["obs_var"].sqrt().clamp(min=LEAST_SPREAD))
         self.updates += 1
+
+    def _lower_ceilings(self) -> None:
+        """Lead every log_std from where it is to at most `final_log_std`, as `anneal` says."""
+        if self.config.anneal is None or self.updates < self.config.anneal[0]:
+            return
+        log_std, ceilings = self.state["actors"][:, -self.act_size :], self.state["ceilings"]
+        left = max(self.config.anneal[1] - self.updates, 1)
+        ceilings.copy_(torch.minimum(log_std, ceilings))
+        over = (ceilings - self.config.final_log_std).clamp(min=0)
+        ceilings.sub_(over / left)
 
     def _targets(self, rollout: Rollout, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Give standardised advantages (R, N, 1), standardised returns, explained variance (R,)."""
@@ -313,14 +335,33 @@ class PPO:
             clipped = ((new - old).exp() - 1).abs().gt(cfg.clip).float().mean((1, 2))
             going = going & (kl <= cfg.kl_limit)[:, None]
             self._adam("actors", gradient, self.state["rates"], going)
-            self.state["actors"][:, -self.act_size :].clamp_(min=cfg.min_log_std)
+            log_std = self.state["actors"][:, -self.act_size :]
+            log_std.copy_(torch.minimum(log_std, self.state["ceilings"]).clamp(min=cfg.min_log_std))
         return kl, clipped, going
 
+    def imitate(self, obs: Tensor, actions: Tensor, rate: float, going: Tensor) -> Tensor:
+        """Take one gradient step of the most likely actions towards given ones; give losses (R,).
+
+        Args:
+            obs: (R, B, obs).
+            actions: (R, B, act).
+            rate: Adam's step size.
+            going: Which agents step, (R, 1).
+        """
+        rows = self.state["actors"].detach().requires_grad_()
+        spread = self.state["actors"][:, None, -self.act_size :].exp()
+        losses = 0.5 * ((self.means(obs, rows) - actions) / spread).square().mean((1, 2))
+        (gradient,) = torch.autograd.grad(losses.sum(), rows)
+        self._adam("actors", gradient, rate, going, moments="imitation")
+        return losses.detach()
+
     @torch.no_grad()
-    def _adam(self, name: str, gradient: Tensor, rate: float | Tensor, going: Tensor) -> None:
+    def _adam(
+        self, name: str, gradient: Tensor, rate: float | Tensor, going: Tensor, moments: str = ""
+    ) -> None:
         """Step the rows that are `going` (R, 1), each row's gradient cut to the greatest length."""
-        rows, steps = self.state[name], self.state[f"{name}_steps"]
-        m, v = self.state[f"{name}_m"], self.state[f"{name}_v"]
+        rows, own = self.state[name], moments or name
+        m, v, steps = (self.state[f"{own}_{part}"] for part in ("m", "v", "steps"))
         first, second, epsilon = ADAM
         length = gradient.norm(dim=1, keepdim=True)
         gradient = gradient * (self.config.max_gradient_norm / (length + epsilon)).clamp(max=1)

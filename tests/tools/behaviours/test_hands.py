@@ -20,7 +20,7 @@ from shiftgym.policies import read_policy
 from shiftgym_agents.training.artifacts import read_checkpoint
 from shiftgym_tools.behaviours.hand_experts import ATTRIBUTION, convert, read_start
 from shiftgym_tools.behaviours.hands import HandConfig, HandTrainer
-from shiftgym_tools.behaviours.ppo import PPO, PPOConfig, Rollout, advantages, clipped_loss
+from shiftgym_tools.behaviours.ppo import METRICS, PPO, PPOConfig, Rollout, advantages, clipped_loss
 
 OBS, ACT = 6, 3
 PEN, DOOR = (45, 24), (39, 28)
@@ -152,17 +152,15 @@ def test_learning_makes_well_paid_actions_likelier():
 
 
 def test_warmup_keeps_policies_and_kl_limit_lets_them_rest():
-    at_rest = replace(SMALL, warmup=0)
-    object.__setattr__(at_rest, "kl_limit", -1.0)  # below every divergence
-    for config in (SMALL, at_rest):
+    steps = SMALL.epochs * SMALL.minibatches
+    far = replace(SMALL, warmup=0, learning_rate=1e-2, kl_limit=1e9)
+    for config, taken in ((SMALL, 0), (replace(far, kl_limit=1e-4), 1), (far, steps)):
         ppo = PPO(OBS, ACT, config, [0, 1], convert(made_up_expert(OBS, ACT)))
         policies, critics = (ppo.state[name].clone() for name in ("actors", "critics"))
         ppo.learn(made_up_rollout(2))
-        assert torch.equal(policies, ppo.state["actors"])
+        assert ppo.state["metrics"][:, METRICS.index("policy_steps")].tolist() == [taken, taken]
+        assert torch.equal(policies, ppo.state["actors"]) == (taken == 0)
         assert not torch.equal(critics, ppo.state["critics"])
-    ppo = PPO(OBS, ACT, replace(SMALL, warmup=0), [0, 1], convert(made_up_expert(OBS, ACT)))
-    ppo.learn(made_up_rollout(2))
-    assert not torch.equal(policies, ppo.state["actors"])
 
 
 def test_log_std_starts_as_told_and_keeps_its_floor():
@@ -172,6 +170,21 @@ def test_log_std_starts_as_told_and_keeps_its_floor():
     assert np.allclose(ppo.policy_arrays(0)["log_std"], -1.0)
     ppo.learn(made_up_rollout(1))
     assert ppo.policy_arrays(0)["log_std"].min() >= -1.0
+
+
+def test_noise_is_led_down_to_where_it_should_end_and_never_up():
+    start = convert(made_up_expert(OBS, ACT)) | {"log_std": np.float32([-0.5, -1.0, -4.0])}
+    config = replace(SMALL, anneal=(2, 6), final_log_std=-2.0, min_log_std=-5.0, entropy_bonus=1.0)
+    ppo = PPO(OBS, ACT, config, [0], start)
+    seen = []
+    for i in range(8):
+        ppo.learn(made_up_rollout(1, seed=i))
+        seen.append(ppo.policy_arrays(0)["log_std"])
+    assert (seen[1] > [-0.51, -1.01, -4.01]).all()  # free until it begins
+    middle = np.stack(seen)[2:6, :2]
+    assert (np.diff(middle, axis=0) < 0).all() and (middle[1] > -1.9).all()
+    assert (seen[5][:2] <= -2.0 + 1e-5).all() and (seen[7][:2] <= -2.0 + 1e-5).all()
+    assert abs(seen[7][2] + 4.0) < 0.05
 
 
 def test_moving_return_spread_keeps_the_predictions():
@@ -213,7 +226,8 @@ def test_learner_alone_equals_learner_among_others(scratch):
 TINY = """
 --robot pen --domains pen pen-morph-medium --updates 4 --ppo.width 16 --ppo.warmup 1
 --ppo.minibatches 2 --ppo.epochs 2 --envs-per-agent 3 --rollout-steps 30 --evaluate-every 2
---evaluation-episodes 1 --checkpoint-minutes 0 --no-progress
+--evaluation-episodes 1 --checkpoint-minutes 0 --no-progress --episode-steps 25 --shaping 5
+--ppo.anneal 1 3 --hindsight.steps 2 --hindsight.batch 16 --hindsight.memory 2
 """.split()
 
 
@@ -300,6 +314,45 @@ def test_agent_alone_equals_agent_among_others(tmp_path):
         torch.testing.assert_close(
             both.ppo.state[name][1:], alone.ppo.state[name], rtol=1e-3, atol=1e-4
         )
+
+
+def test_cut_episodes_end_without_terminating_and_start_anew(tmp_path):
+    trainer = HandTrainer(tiny(tmp_path, episode_steps=5))
+    first = trainer.obs.copy()
+    trainer.collect()
+    kept = trainer.rollout
+    assert (kept.ended.nonzero()[:, 1].unique() == torch.tensor([4, 9])).all()
+    assert not kept.terminated.any() and kept.ended[:, 4].all()
+    arm = slice(0, 27)  # the door stands elsewhere, the arm starts as it always does
+    again = kept.obs[:, 5].flatten(0, 1).numpy()
+    np.testing.assert_allclose(again[:, arm], first[:, arm], atol=1e-6)
+    assert not np.allclose(kept.next_obs[:, 4].flatten(0, 1)[:, arm], first[:, arm], atol=1e-3)
+    assert all(len(own) == 4 for own in trainer.returns)
+
+
+def test_shaping_pays_the_learner_and_leaves_returns_true(tmp_path):
+    pen = dict(robot="pen", domains=("pen",), rollout_steps=6, episode_steps=6)
+    plain, shaped = (
+        HandTrainer(tiny(tmp_path / str(weight), shaping=weight, **pen)) for weight in (0.0, 8.0)
+    )
+    for trainer in (plain, shaped):
+        trainer.collect()
+    assert plain.returns[0] == shaped.returns[0]
+    extra = (shaped.rollout.rewards - plain.rollout.rewards)[0]
+    after = plain.rollout.next_obs[0]
+    cosine = 1 - (after[..., 42:45] ** 2).sum(-1) / 2  # of unit vectors, from their difference
+    torch.testing.assert_close(extra, 8 * (1 + cosine) / 2, rtol=1e-4, atol=1e-4)
+
+
+def test_training_ends_once_every_agent_succeeds_often_enough(tmp_path):
+    trainer = HandTrainer(tiny(tmp_path, updates=3, evaluate_every=2, enough=0.7))
+    trainer.successes[0].extend([True] * 100)
+    trainer.successes[1].extend([True] * 75 + [False] * 25)
+    assert trainer.learned
+    trainer.successes[1].extend([False] * 10)
+    assert not trainer.learned
+    assert trainer.run() and trainer.ppo.updates == 3
+    assert [row["updates"] for row in trainer.rows[::2]] == [0, 2, 3]
 
 
 def test_divergence_is_reported_by_domain(tmp_path):
