@@ -9,7 +9,14 @@ from typing import Any
 
 from make_measures import MEASURES, MISSED, PUBLISHED
 
-from shiftgym_tools.comparing.bands import POINTS, SHARES, TIMES, points_off, published_maximum
+from shiftgym_tools.comparing.bands import (
+    POINTS,
+    SHARES,
+    TIMES,
+    points_off,
+    published_maximum,
+    top_set,
+)
 from shiftgym_tools.comparing.published_sets import Published, read_table
 
 COLUMNS = (  # measure, its head, how it is written
@@ -130,7 +137,7 @@ def experts_below(share: float) -> list[str]:
     slugs = dict.fromkeys(name.split("/")[0] for name in theirs())
     return [
         slug for slug in slugs
-        if (ours()[f"{slug}/expert"]["mean_return"] or 0) < share * published_maximum(slug)
+        if (ours()[top_set(slug, ours())]["mean_return"] or 0) < share * published_maximum(slug)
     ]  # fmt: skip
 
 

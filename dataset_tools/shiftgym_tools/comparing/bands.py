@@ -10,11 +10,11 @@ processors differ in the last digits, and published files are measured where the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shiftgym.datasets.names import dataset_name
+from shiftgym.datasets.packaged import packaged_index
 from shiftgym.scores import reference
 from shiftgym_tools.comparing.published_sets import ROBOTS, SHIFTS, Published
 
@@ -94,7 +94,7 @@ def judge(
 def _domain(
     slug: str, ours: Mapping[str, Mapping[str, Any]], published: Mapping[str, Published]
 ) -> Iterator[Verdict]:
-    medium, expert = (ours[f"{slug}/{tier}"] for tier in TIERS)
+    medium, expert = ours[f"{slug}/medium"], ours[top_set(slug, ours)]
     theirs = published[f"{slug}/medium"].mean_return
     # A set without a whole episode has no return: it is as far off as can be.
     off = abs(points_off(slug, _earned(medium), theirs))
@@ -106,6 +106,12 @@ def _domain(
         for measure in STYLES:
             there = getattr(published[f"{slug}/{tier}"], measure)
             yield Verdict(slug, f"{tier} {measure}", mine[measure] / there, TIMES, at_least=False)
+
+
+def top_set(slug: str, ours: Container[str]) -> str:
+    """Name a domain's best set: ``expert``, or ``best`` where no policy reaches the bar."""
+    name = f"{slug}/expert"
+    return name if name in ours else f"{slug}/best"
 
 
 def _earned(told: Mapping[str, Any]) -> float:
@@ -139,4 +145,5 @@ def disagreements(verdicts: list[Verdict], listed: list[Mapping[str, Any]]) -> l
 
 def set_names() -> list[str]:
     """List our sets that are judged."""
-    return [dataset_name(f"{slug}/{tier}").short for slug in DOMAINS for tier in TIERS]
+    known = packaged_index()
+    return [name for slug in DOMAINS for name in (f"{slug}/medium", top_set(slug, known))]
