@@ -14,7 +14,6 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shiftgym.datasets.packaged import packaged_index
 from shiftgym.scores import reference
 from shiftgym_tools.comparing.published_sets import ROBOTS, SHIFTS, Published
 
@@ -141,9 +140,3 @@ def disagreements(verdicts: list[Verdict], listed: list[Mapping[str, Any]]) -> l
         found.append(f"{what}: {'passes, but is listed' if verdict.passes else 'not listed'}")
     strange = known - {verdict.key for verdict in verdicts}
     return found + [f"{domain}: {measure}: nothing is judged so" for domain, measure in strange]
-
-
-def set_names() -> list[str]:
-    """List our sets that are judged."""
-    known = packaged_index()
-    return [name for slug in DOMAINS for name in (f"{slug}/medium", top_set(slug, known))]

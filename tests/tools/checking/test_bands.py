@@ -26,7 +26,6 @@ from shiftgym_tools.comparing.bands import (
     judge,
     misses,
     published_maximum,
-    set_names,
 )
 from shiftgym_tools.comparing.published_sets import (
     Published,
@@ -110,7 +109,7 @@ def measured(earned: float, noise: float, change: float) -> dict[str, Any]:
 def made_up(**medium: float) -> dict[str, dict[str, Any]]:
     """Every set as published, the experts at the maximum; one medium otherwise."""
     ours = {}
-    for name in set_names():
+    for name in (f"{slug}/{tier}" for slug in DOMAINS for tier in ("medium", "expert")):
         slug, tier = name.split("/")
         row = table()[name]
         earned = published_maximum(slug) if tier == "expert" else row.mean_return
@@ -123,6 +122,13 @@ def test_sets_like_the_published_ones_pass():
     verdicts = judge(made_up(), table())
     assert len(verdicts) == 7 * len(DOMAINS) and not misses(verdicts)
     assert not disagreements(verdicts, [])
+
+
+def test_a_best_set_is_judged_as_the_expert_it_is_not():
+    ours = made_up()
+    ours[f"{SLUG}/best"] = ours.pop(f"{SLUG}/expert") | {"mean_return": 100.0}
+    missed = misses(judge(ours, table()))
+    assert [row["measure"] for row in missed] == ["expert return", "expert return, second bar"]
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
