@@ -256,6 +256,9 @@ def record() -> str:
     found["distribution"] = [
         _object(INDEX, "application/json", "What every set is, and how it was made."),
         _object("LICENSE", "text/plain", "The licence of the data."),
+        _object(
+            "canonical.json", "application/json", "Checksums of the rows of sets made at home."
+        ),
         *(
             _object(entry["file"], "application/x-hdf5", f"{name}: {_told(entry)}", name)
             for name, entry in sets.items()

@@ -52,7 +52,9 @@ def test_the_record_has_what_croissant_requires():
 
 def test_the_record_lists_the_packages_files_with_their_checksums():
     listed = {entry["contentUrl"]: entry for entry in record()["distribution"]}
-    files = {"index.json", "LICENSE"} | {entry["file"] for entry in packaged_index().values()}
+    files = {"index.json", "canonical.json", "LICENSE"} | {
+        entry["file"] for entry in packaged_index().values()
+    }
     assert set(listed) == {f"shiftgym/assets/datasets/{file}" for file in files}, AGAIN
     for entry in packaged_index().values():
         told = listed[f"shiftgym/assets/datasets/{entry['file']}"]
