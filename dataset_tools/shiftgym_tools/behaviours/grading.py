@@ -135,16 +135,36 @@ def grade_domain(slug: str, candidates: Sequence[Candidate], out: Path) -> dict[
         tiers["medium"] = entry | measure(policy, slug, episodes)
         if has_ladder(slug):
             ceiling = tiers["medium"]["stochastic"]["return"]
-            try:
-                rungs = choose_ladder(candidates, medium, ceiling)
-            except ShiftgymError as error:
-                tqdm.write(f"{slug} has no ladder, and so no medium-replay: {error}")
-                rungs = []
-            for k, rung in enumerate(rungs):
-                policy = finish(read_policy(rung.path), slug, quiet=False)
-                entry = _entry(rung, policy, out / f"{slug}-ladder-{k}.safetensors")
-                tiers[f"ladder-{k}"] = entry | measure(policy, slug, RUNG_EPISODES)
+            tiers |= _ladder(slug, candidates, medium, ceiling, out)
     return {"domain": slug, "random": random, "tiers": tiers}
+
+
+def _ladder(
+    slug: str, candidates: Sequence[Candidate], medium: Candidate, ceiling: float, out: Path
+) -> dict[str, Any]:
+    """Choose and measure the rungs; what turns out above the medium is none, and makes way."""
+    measured: dict[Candidate, tuple[Policy, dict[str, Any]]] = {}
+    left = list(candidates)
+    while True:
+        try:
+            rungs = choose_ladder(left, medium, ceiling)
+        except ShiftgymError as error:
+            tqdm.write(f"{slug} has no ladder, and so no medium-replay: {error}")
+            return {}
+        for rung in rungs:
+            if rung not in measured:
+                policy = finish(read_policy(rung.path), slug, quiet=False)
+                measured[rung] = policy, measure(policy, slug, RUNG_EPISODES)
+        above = [rung for rung in rungs if measured[rung][1]["stochastic"]["return"] > ceiling]
+        if not above:
+            break
+        left = [candidate for candidate in left if candidate not in above]
+    tiers: dict[str, Any] = {}
+    for k, rung in enumerate(rungs):
+        policy, found = measured[rung]
+        entry = _entry(rung, policy, out / f"{slug}-ladder-{k}.safetensors")
+        tiers[f"ladder-{k}"] = entry | found
+    return tiers
 
 
 def choose_medium(

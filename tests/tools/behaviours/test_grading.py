@@ -138,6 +138,26 @@ def test_packaged_policies_can_compete():
     assert max(kept, key=lambda c: c.deterministic).path.name == "hopper-expert.safetensors"
 
 
+def test_a_rung_that_turns_out_above_the_medium_makes_way(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (candidates,) = grading.by_domain([run]).values()
+    lucky = {5: 9000.0, 9: 9000.0}  # of hundred updates: what they earn when measured
+
+    def measured(policy: Policy, slug: str, episodes: int):
+        found = told_measure(policy, slug, episodes)
+        k = int(policy.metadata["updates"]) // 100
+        found["stochastic"]["return"] = lucky.get(k, found["stochastic"]["return"])
+        return found
+
+    monkeypatch.setattr(grading, "measure", measured)
+    tiers = grading._ladder(SLUG, candidates, candidates[-1], 5000.0, tmp_path)
+    updates = [entry["updates"] for entry in tiers.values()]
+    assert len(updates) == 8 and updates == sorted(set(updates))
+    assert not {500, 900} & set(updates)
+    assert all(entry["stochastic"]["return"] <= 5000 for entry in tiers.values())
+
+
 @pytest.fixture
 def known_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every candidate earn in selection what it earned when it was saved."""
