@@ -28,7 +28,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MAKE = ("data", "make", "hopper/random", "--size", "2k", "--streams", "4", "--threads", "1")
 GET = ("data", "get", "hopper-kinematic/medium", "ant-morph/expert")
 OTHER = ("data", "get", "hopper-morph/medium")  # what the next writer writes
-ENDS = {0, 1, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT}
+ENDS = (0, 1, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)  # 130, 143: interrupted
 IMPORTED = "hopper_kinematic_medium.hdf5"
 
 
