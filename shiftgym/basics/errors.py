@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 LONGEST = 200  # characters of a wrong word that are compared
+MOST = 4_000  # characters of a message: what it quotes may be a damaged file's
 
 
 class ShiftgymError(ValueError):
@@ -16,6 +17,11 @@ class ShiftgymError(ValueError):
     """
 
     exit_code: int = 1
+
+    def __str__(self) -> str:
+        """Give the message, cut where it is longer than anybody reads."""
+        text = super().__str__()
+        return text if len(text) <= MOST else f"{text[:MOST]}... ({len(text):,} characters)"
 
 
 class DomainError(ShiftgymError):

@@ -9,6 +9,7 @@ from shiftgym_helpers import ROBOTS, assert_same, random_actions
 
 import shiftgym
 from shiftgym import ActionError, DomainError, ShiftgymError
+from shiftgym.basics.errors import EngineError
 from shiftgym.modelling import build_model
 
 NAN, INF = float("nan"), float("inf")
@@ -197,3 +198,10 @@ def test_a_vector_environment_holds_one_robot():
 def test_a_vector_environment_needs_a_sub_environment(num_envs: int):
     with pytest.raises(ShiftgymError, match="num_envs"):
         shiftgym.make_vec("hopper", num_envs)
+
+
+@pytest.mark.parametrize("kind", [shiftgym.ShiftgymError, shiftgym.DomainError, EngineError])
+def test_no_message_is_longer_than_anybody_reads(kind: type[shiftgym.ShiftgymError]) -> None:
+    assert str(kind("short")) == "short"
+    long = str(kind("9" * 100_000))
+    assert len(long) < 5_000 and long.endswith("(100,000 characters)")
