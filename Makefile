@@ -25,7 +25,7 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest -n $(JOBS) --durations 8
 
 check: $(VENV)/installed
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(VENV)/installed
 	$(BIN)/python -m pip install -q -e ".[docs]" -c constraints.txt
