@@ -3,8 +3,9 @@
 Most of it is used through commands; what Python users call is handed on here.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from shiftgym.basics.handing_on import hand_on
 
 if TYPE_CHECKING:
     from shiftgym_tools.comparing.style import measure_style
@@ -17,15 +18,4 @@ PLACES = {
     "import_dataset": "importers",
     "measure_style": "comparing.style",
 }
-
-
-def __getattr__(name: str) -> Any:
-    """Load what is asked for."""
-    if name not in PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    """List what there is."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = hand_on(__name__, PLACES)
