@@ -69,14 +69,9 @@ class Policy:
                 f"per observation, got {x.shape[-1]}."
             )
         if self.metadata["kind"] == "sac":
-            for layer in (0, 1):
-                x = self._layer(x, layer)
-                np.maximum(x, 0, out=x)
-            out = self._layer(x, 2)
-            mean, log_std = out[..., : out.shape[-1] // 2], out[..., out.shape[-1] // 2 :]
+            mean, log_std = self.before_tanh(x)
             if rng is not None:
-                spread = exact.exp(np.clip(log_std, *LOG_STD_RANGE))
-                mean = mean + spread * exact.normal(rng, mean.shape)
+                mean = mean + exact.exp(log_std) * exact.normal(rng, mean.shape)
             return _action(exact.tanh(mean))
         x = (x - a["in_shift"]) / (a["in_scale"] + 1e-8)
         hidden = exact.tanh(self._layer(exact.tanh(self._layer(x, 0)), 1))
@@ -85,6 +80,15 @@ class Policy:
             spread = exact.exp(a["log_std"].astype(np.float64))
             mean = mean + spread * exact.normal(rng, mean.shape)
         return _action(mean)
+
+    def before_tanh(self, observations: Array) -> tuple[Array, Array]:
+        """Give a ``sac`` policy's mean and log deviation before tanh, each (N, act) float64."""
+        x = np.asarray(observations, dtype=np.float64)
+        for layer in (0, 1):
+            x = self._layer(x, layer)
+            np.maximum(x, 0, out=x)
+        mean, log_std = np.split(self._layer(x, 2), 2, axis=-1)
+        return mean, np.clip(log_std, *LOG_STD_RANGE)
 
     @cached_property
     def _layers(self) -> list[tuple[exact.Weights, Array]]:

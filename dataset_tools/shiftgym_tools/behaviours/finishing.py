@@ -19,7 +19,7 @@ import numpy as np
 from shiftgym.basics.arrays import Array
 from shiftgym.domains import Domain
 from shiftgym.evaluation import evaluate, policy_act
-from shiftgym.policies import LOG_STD_RANGE, Policy
+from shiftgym.policies import Policy
 
 NOISE = 0.05
 LEAST = 0.02  # no scale below: noise that small is none
@@ -59,7 +59,7 @@ def visited(policy: Policy, where: str | Domain) -> Array:
 
 def noise_scale(policy: Policy, states: Array) -> float:
     """Give the factor on the standard deviations that leaves `NOISE`, at most 1; two digits."""
-    mean, log_std = spread(policy, states)
+    mean, log_std = policy.before_tanh(states)
     normal = np.random.default_rng(SEED).standard_normal(mean.shape)
 
     def noise(scale: float) -> float:
@@ -73,12 +73,3 @@ def noise_scale(policy: Policy, states: Array) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if noise(middle) < NOISE else (low, middle)
     return max(LEAST, float(f"{low:.2g}"))
-
-
-def spread(policy: Policy, states: Array) -> tuple[Array, Array]:
-    """Give the mean and the logarithm of the deviation before tanh, each (N, act)."""
-    a = policy.arrays
-    hidden = np.maximum(states @ a["W0"] + a["b0"], 0)
-    out = np.maximum(hidden @ a["W1"] + a["b1"], 0) @ a["W2"] + a["b2"]
-    mean, log_std = np.split(out, 2, axis=-1)
-    return mean, np.clip(log_std, *LOG_STD_RANGE)
