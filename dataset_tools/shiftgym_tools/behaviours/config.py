@@ -21,6 +21,7 @@ from shiftgym.basics.ranges import (
     check_ranges,
 )
 from shiftgym_tools.behaviours.sac import Backend, SACConfig
+from shiftgym_tools.behaviours.window import Window, passed, require_window
 
 SHIFTS = ("kinematic", "morph", "friction-x0p1", "friction-x0p5", "friction-x2", "friction-x5")
 SHIFTS = (*SHIFTS, "gravity-x0p5")
@@ -59,7 +60,7 @@ class BehaviourConfig:
     smoothing: Amount = 0.0
     """Times the squared change of the action since the step before, taken from stored rewards: a
     gait of smooth actions where the reward alone would bang from bound to bound."""
-    smooth: tuple[CountOrNone, Count] | None = None
+    smooth: Window | None = None
     """From which update to which `smoothing` grows from 0: from the first on, it hinders learning
     to hop at all. None for the whole of it from the start."""
     random_steps: CountOrNone = 5_000
@@ -90,8 +91,9 @@ class BehaviourConfig:
     """Show a progress bar with each domain's training return."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers outside the ranges of their fields."""
+        """Refuse numbers outside the ranges of their fields, and a window that ends before it."""
         check_ranges(self)
+        require_window("smooth", self.smooth)
 
     @property
     def slugs(self) -> tuple[str, ...]:
@@ -102,8 +104,7 @@ class BehaviourConfig:
         """Give the price of a changed action after some updates."""
         if self.smooth is None:
             return self.smoothing
-        start, stop = self.smooth
-        return self.smoothing * min(max((updates - start) / (stop - start), 0.0), 1.0)
+        return self.smoothing * passed(updates, self.smooth)
 
     @property
     def rounds(self) -> int:

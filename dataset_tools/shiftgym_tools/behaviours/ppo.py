@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import (
     Amount,
     Count,
@@ -39,6 +38,7 @@ from shiftgym.basics.ranges import (
     check_ranges,
 )
 from shiftgym_agents.core.networks import init_mlp, mlp, pack, run_generators, unpack
+from shiftgym_tools.behaviours.window import Window, require_window
 
 ADAM = (0.9, 0.999, 1e-8)
 METRICS = ("value_loss", "explained", "kl", "clipped", "policy_steps", "std", "policy_rate")
@@ -74,7 +74,7 @@ class PPOConfig:
     """Log of every action's spread at the start; None for the expert's own (-0.7 from scratch)."""
     min_log_std: Number = -3.0
     """Least log of an action's spread."""
-    anneal: tuple[CountOrNone, CountOrNone] | None = None
+    anneal: Window | None = None
     """From which iteration to which the logs of spreads are led to `final_log_std`."""
     final_log_std: Number = -2.5
     """Greatest log of an action's spread after `anneal`: what acts in data should err little."""
@@ -88,8 +88,7 @@ class PPOConfig:
     def __post_init__(self) -> None:
         """Refuse numbers outside the ranges of their fields, and an anneal that ends before it."""
         check_ranges(self)
-        if self.anneal is not None and self.anneal[0] >= self.anneal[1]:
-            raise ShiftgymError(f"anneal must end after it starts, got {self.anneal}.")
+        require_window("anneal", self.anneal)
 
 
 @dataclass(frozen=True)

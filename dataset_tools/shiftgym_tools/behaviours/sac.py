@@ -31,7 +31,6 @@ from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import (
-    CountOrNone,
     Number,
     Positive,
     Share,
@@ -51,6 +50,7 @@ from shiftgym_agents.core.networks import (
 )
 from shiftgym_tools.behaviours import sac_native
 from shiftgym_tools.behaviours.replay_buffer import Replay
+from shiftgym_tools.behaviours.window import Window, passed, require_window
 
 LOG_STD_RANGE = (-20.0, 2.0)
 ADAM = (0.9, 0.999, 1e-8)
@@ -77,7 +77,7 @@ class SACConfig:
     """Factor on rewards inside the targets (not in reported returns)."""
     init_temperature: Positive = 0.2
     """Temperature alpha before the first update."""
-    anneal: tuple[CountOrNone, CountOrNone] | None = None
+    anneal: Window | None = None
     """From which update to which the step size and the entropy fall linearly; None for never."""
     final_rate: Share = 0.1
     """Share of the step size that is left after `anneal`."""
@@ -87,15 +87,13 @@ class SACConfig:
     def __post_init__(self) -> None:
         """Refuse numbers outside the ranges of their fields, and an anneal that ends before it."""
         check_ranges(self)
-        if self.anneal is not None and self.anneal[0] >= self.anneal[1]:
-            raise ShiftgymError(f"anneal must end after it starts, got {self.anneal}.")
+        require_window("anneal", self.anneal)
 
     def schedule(self, updates: int) -> tuple[float, float]:
         """Give the step size and the target entropy per action entry after some updates."""
         if self.anneal is None:
             return self.learning_rate, ENTROPY
-        start, stop = self.anneal
-        done = min(max((updates - start) / (stop - start), 0.0), 1.0)
+        done = passed(updates, self.anneal)
         rate = self.learning_rate * (1 + done * (self.final_rate - 1))
         return rate, ENTROPY + done * (self.final_entropy - ENTROPY)
 

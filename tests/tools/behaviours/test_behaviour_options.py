@@ -115,3 +115,9 @@ def test_all_agents_can_start_from_one_domains(tmp_path):
         assert torch.equal(later.sac.state["actors"], first.sac.state["actors"][rows])
     with pytest.raises(ValueError, match="it has hopper, hopper-morph"):
         Trainer(tiny(tmp_path / "none", warm_domain="ant", **options))
+
+
+def test_a_window_ends_after_it_starts():
+    for wrong in (lambda: SACConfig(anneal=(9, 9)), lambda: BehaviourConfig(smooth=(9, 9))):
+        with pytest.raises(shiftgym.ShiftgymError, match="must end after it starts"):
+            wrong()
