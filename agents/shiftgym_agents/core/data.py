@@ -12,14 +12,15 @@ same rows alone and among others. `Batch` keeps the two domains apart: source ro
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.core.pairs import Arrays, TrainingPair
+from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.core.sources import Arrays, Origins, origins_of, part_names, parts_of
 
 SIDES = ("source", "target")
 
@@ -157,6 +158,7 @@ class Data:
         found: dict[tuple[float, ...], tuple[int, int]] = {}  # dataset, scaling -> offset, length
         places: dict[str, list[tuple[int, int]]] = {side: [] for side in SIDES}
         moments: list[tuple[np.ndarray, np.ndarray]] = []
+        self._origins: dict[int, Origins] = {}  # of the dataset that starts at this row
         for pair in pairs:
             rest = share_of(len(pair.target["rewards"]), target_share)
             kept = {"source": rest if pair.source is pair.target else slice(None), "target": rest}
@@ -171,6 +173,10 @@ class Data:
                     piece = _pack(arrays, shift, scale, scaling.rewards)[kept[side]]
                     found[key] = (sum(map(len, pieces)), len(piece))
                     pieces.append(piece)
+                    own = origins_of(arrays)
+                    self._origins[found[key][0]] = Origins(
+                        *(getattr(own, f.name)[kept[side]] for f in fields(Origins))
+                    )
                 places[side].append(found[key])
         self.rows = torch.from_numpy(np.concatenate(pieces)).to(self.device, dtype)
         self.offset = {s: self._column([o for o, _ in places[s]]) for s in SIDES}
@@ -236,6 +242,22 @@ class Data:
         start = int(self.offset[side][run])
         return self.rows[start : start + self.sizes[side][run]]
 
+    def origins(self, side: str) -> dict[str, Tensor]:
+        """Say where every row of one side comes from, as `sweep` lays rows out.
+
+        Returns:
+            `part`: which of the run's sources, in the order of its pair's; `trajectory`: which
+            trajectory, counted from 0 through all of the run's sources; `step`: its place there.
+            Whole numbers `(R, N)` each. Rows of a trajectory are consecutive and in order; steps
+            are left out only where `target_share` keeps some rows.
+        """
+        longest, found = max(self.sizes[side]), {}
+        for name in (f.name for f in fields(Origins)):
+            rows = [getattr(self._origins[int(start)], name) for start in self.offset[side]]
+            filled = [np.pad(row, (0, longest - len(row)), "edge") for row in rows]
+            found[name] = torch.from_numpy(np.stack(filled)).to(self.device)
+        return found
+
 
 def check_pairs(pairs: Sequence[TrainingPair]) -> tuple[int, int]:
     """Refuse data that cannot be trained on; return the lengths of observation and action.
@@ -249,10 +271,11 @@ def check_pairs(pairs: Sequence[TrainingPair]) -> tuple[int, int]:
     checked: set[int] = set()
     for pair in pairs:
         for side, name in zip(SIDES, pair.names, strict=True):
-            arrays: Arrays = getattr(pair, side)
-            if id(arrays) not in checked:
-                shapes.setdefault(_check(arrays, f"{side} {name}"), f"{side} {name}")
-                checked.add(id(arrays))
+            whole: Arrays = getattr(pair, side)
+            for arrays, part in zip(parts_of(whole), part_names(whole, name), strict=True):
+                if id(arrays) not in checked:
+                    shapes.setdefault(_check(arrays, f"{side} {part}"), f"{side} {part}")
+                    checked.add(id(arrays))
     if len(shapes) > 1:
         said = "; ".join(f"{name}: {o} observed, {a} acted" for (o, a), name in shapes.items())
         raise ShiftgymError(

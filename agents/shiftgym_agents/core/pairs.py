@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from shiftgym.datasets.pair import Pair
 from shiftgym.domains import Domain
 from shiftgym.scores import MEASURED, Reference, default_reference
 from shiftgym.scores import reference as find_reference
-
-Arrays = Mapping[str, np.ndarray]
-"""Flat arrays `observations (N, O), actions (N, A), rewards (N,), next_observations (N, O),
-terminated (N,) bool, truncated (N,) bool`."""
+from shiftgym_agents.core.sources import Arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +17,7 @@ class ArrayPair:
     """Pair two datasets given as arrays.
 
     Attributes:
-        source: the plentiful dataset.
+        source: the plentiful dataset, or several of them (:class:`~.sources.Sources`).
         target: the scarce dataset.
         domain: where policies are evaluated.
         names: what the datasets are called in messages and results.
