@@ -4,9 +4,10 @@ One float32 row per transition, so that a batch of all runs is one gather:
 
     | observation (O) | action (A) | next observation (O) | reward | terminated |   D = 2O + A + 2
 
-A dataset that several runs share is stored once. Every run draws its rows uniformly with
-replacement from its own source and its own target dataset with its own generator, so a run sees the
-same rows alone and among others. `Batch` keeps the two domains apart: source rows come first.
+Actions are stored as networks see them, in [-1, 1]: see bounds.py. A dataset that several runs
+share is stored once. Every run draws its rows uniformly with replacement from its own source and
+its own target dataset with its own generator, so a run sees the same rows alone and among others.
+`Batch` keeps the two domains apart: source rows come first.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import torch
 from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
+from shiftgym_agents.core.bounds import box_of
 from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.core.places import check_fit
 from shiftgym_agents.core.sources import Arrays, Origins, origins_of, part_names, parts_of
 
 SIDES = ("source", "target")
@@ -55,7 +58,7 @@ class Batch:
 
     @property
     def act(self) -> Tensor:
-        """Give actions `(R, B, A)`."""
+        """Give actions `(R, B, A)`, in [-1, 1]."""
         return self.rows[..., self.obs_size : self.obs_size + self.act_size]
 
     @property
@@ -158,6 +161,9 @@ class Data:
         found: dict[tuple[float, ...], tuple[int, int]] = {}  # dataset, scaling -> offset, length
         places: dict[str, list[tuple[int, int]]] = {side: [] for side in SIDES}
         moments: list[tuple[np.ndarray, np.ndarray]] = []
+        for pair in {id(pair): pair for pair in pairs}.values():
+            check_fit(pair.domain, self.obs_size, self.act_size)
+        boxes = {id(pair): box_of(pair) for pair in pairs}
         self._origins: dict[int, Origins] = {}  # of the dataset that starts at this row
         for pair in pairs:
             rest = share_of(len(pair.target["rewards"]), target_share)
@@ -169,8 +175,10 @@ class Data:
                 scaled = scaling.states != "none"
                 key = (id(arrays), id(pair.source), id(pair.target)) if scaled else (id(arrays),)
                 key += (target_share if arrays is pair.target else 1.0,)
+                center, half = boxes[id(pair)]
+                key += (*center.tolist(), *half.tolist())
                 if key not in found:
-                    piece = _pack(arrays, shift, scale, scaling.rewards)[kept[side]]
+                    piece = _pack(arrays, shift, scale, (center, half), scaling.rewards)[kept[side]]
                     found[key] = (sum(map(len, pieces)), len(piece))
                     pieces.append(piece)
                     own = origins_of(arrays)
@@ -183,6 +191,9 @@ class Data:
         self.sizes = {s: [n for _, n in places[s]] for s in SIDES}
         self.shift = np.stack([shift for shift, _ in moments])[:, None]
         self.scale = np.stack([scale for _, scale in moments])[:, None]
+        self.action_center, self.action_half = (
+            np.stack([boxes[id(pair)][k] for pair in pairs])[:, None] for k in (0, 1)
+        )
         self.columns: dict[str, dict[str, Tensor]] = {side: {} for side in SIDES}
 
     def _column(self, values: list[int]) -> Tensor:
@@ -338,11 +349,18 @@ def _moments(
     return seen.mean(0, dtype=np.float64), seen.std(0, dtype=np.float64) + 1e-3
 
 
-def _pack(arrays: Arrays, shift: np.ndarray, scale: np.ndarray, rewards: str) -> np.ndarray:
+def _pack(
+    arrays: Arrays,
+    shift: np.ndarray,
+    scale: np.ndarray,
+    box: tuple[np.ndarray, np.ndarray],
+    rewards: str,
+) -> np.ndarray:
     obs, after = [(arrays[k] - shift) / scale for k in ("observations", "next_observations")]
     factor = _return_factor(arrays) if rewards == "returns" else 1.0
     ends = np.stack([arrays["rewards"] * factor, arrays["terminated"]], 1)
-    return np.concatenate([obs, arrays["actions"], after, ends], 1, dtype=np.float32)
+    actions = (arrays["actions"] - box[0]) / box[1]
+    return np.concatenate([obs, actions, after, ends], 1, dtype=np.float32)
 
 
 def _return_factor(arrays: Arrays) -> float:

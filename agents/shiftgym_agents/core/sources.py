@@ -56,9 +56,19 @@ class Sources(Mapping[str, np.ndarray]):
             for part, name, share in zip(self.whole, self.names, self.shares, strict=True)
         )
 
+    @property
+    def title(self) -> str:
+        """Name the whole: its parts, and their shares where not everything is kept."""
+        shares = [f" x{share:g}" if share != 1 else "" for share in self.shares]
+        return " + ".join(name + x for name, x in zip(self.names, shares, strict=True))
+
     def __getitem__(self, key: str) -> np.ndarray:
-        """Join one array of all parts."""
-        return np.concatenate([np.asarray(part[key]) for part in self.parts])
+        """Join one array of all parts; no trajectory goes on from one part to the next."""
+        joined = np.concatenate([np.asarray(part[key]) for part in self.parts])
+        if key == "truncated":
+            last = np.cumsum([len(part[key]) for part in self.parts]) - 1
+            joined[last] |= ~self["terminated"].astype(bool)[last]
+        return joined
 
     def __iter__(self) -> Iterator[str]:
         """List the arrays that every part has."""

@@ -35,10 +35,12 @@ from shiftgym.basics.ranges import Amount, Count, Limit, Share
 from shiftgym_agents.components.classifiers import Classifiers, ClassifiersConfig
 from shiftgym_agents.components.mobody_dynamics import LatentDynamics, LatentDynamicsConfig
 from shiftgym_agents.components.mobody_rows import ModelRows, ModelRowsConfig
+from shiftgym_agents.components.terminal import rule_of
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import advantage_weights, weighted_mean
 from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.core.places import robot_of
 from shiftgym_agents.methods.td3 import TD3, TD3Config, scale_free
 
 EXTRA = "extra_reward"  # column of source rows
@@ -119,8 +121,9 @@ class MOBODY(TD3[MOBODYConfig]):
     }
 
     def __init__(self, configs: Any, pairs: Sequence[TrainingPair], *args: Any, **options: Any):
-        """Note the robots, whose rules say where model rows end; arguments as for `Agent`."""
-        self.robots = [pair.domain.robot for pair in pairs]
+        """Note the rules that say where model rows end; arguments as for `Agent`."""
+        self.robots = [robot_of(pair.domain) for pair in pairs]
+        self.rules = [rule_of(pair) for pair in pairs]
         super().__init__(configs, pairs, *args, **options)
 
     def build(self) -> None:
@@ -131,7 +134,7 @@ class MOBODY(TD3[MOBODYConfig]):
             raise ShiftgymError(f"--model-share is {config.model_share}: give 0 to 1.")
         self.made = int(config.model_share * config.batch)
         self.dynamics = LatentDynamics(self, config)
-        self.model_rows = ModelRows(self, self.dynamics, config, self.robots)
+        self.model_rows = ModelRows(self, self.dynamics, config, self.robots, self.rules)
         self.classifiers: Classifiers | None = None
         if config.source_reward == "dara":
             self.classifiers = Classifiers(self, config)

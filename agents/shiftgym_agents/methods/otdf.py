@@ -43,6 +43,7 @@ from shiftgym_agents.core.agent import Agent, Config, Noise, Stage
 from shiftgym_agents.core.data import SIDES, Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.core.places import Place
 from shiftgym_agents.methods.iql import HANDS, IQL, LOG_STD_RANGE, IQLConfig
 
 DEVIATION = "deviation"  # column of source rows: transport's d
@@ -102,10 +103,19 @@ class OTDFConfig(IQLConfig):
             self.transport_mass,
         )
 
-    def for_domain(self, domain: Domain) -> Self:
-        """Choose `support` for a target where it was left open: published values, 0.5 on hands."""
+    def for_domain(self, domain: Place) -> Self:
+        """Choose `support` for a target where it was left open: published values, 0.5 on hands.
+
+        Raises:
+            ShiftgymError: nothing is known of the target.
+        """
         if self.support is not None:
             return self
+        if not isinstance(domain, Domain):
+            raise ShiftgymError(
+                "How much support weighs is known for shiftgym's robots only: add --support 0.5 "
+                "(published: 0.1 for targets with other joints, 0.5 for others)."
+            )
         kinematic = (domain.shift or "").startswith("kinematic") and domain.robot not in HANDS
         return replace(self, support=0.1 if kinematic else 0.5)
 

@@ -12,6 +12,7 @@ from shiftgym.making import domain
 
 if TYPE_CHECKING:  # what lists methods needs no torch
     from shiftgym_agents.core.agent import Agent, Config
+    from shiftgym_agents.core.places import Place
 
 METHODS = {  # name -> (module and class, what it is in one line); .files are of this folder
     "iql": (".iql:IQL", "implicit Q-learning on source and target data"),
@@ -45,14 +46,15 @@ def method(name: str) -> type[Agent]:
     return getattr(import_module(module, __package__), attribute)
 
 
-def settings(name: str, where: str | Domain | None, preset: str = "ours", **values: Any) -> Config:
+def settings(name: str, where: str | Place, preset: str = "ours", **values: Any) -> Config:
     """Give a method's hyperparameters for a target: a preset's, its robot's own, then `values`.
 
     The command line starts from these, and so should Python.
 
     Args:
         name: A method.
-        where: The target's domain; None for the values of no robot in particular.
+        where: The target's domain; None, or a place that is no domain of shiftgym's, for the values
+            of no robot in particular.
         preset: ours, paper or official.
         values: Hyperparameters of your own: `steps=30_000`.
 
@@ -64,7 +66,7 @@ def settings(name: str, where: str | Domain | None, preset: str = "ours", **valu
     if preset not in chosen.presets:
         raise DomainError(f"{name} has no preset {preset!r}. {nearest(preset, chosen.presets)}")
     found: Config = chosen.presets[preset]
-    if where is not None:
+    if isinstance(where, str | Domain):
         found = found.for_robot(domain(where).robot)
     for key in values:
         if key not in vars(found):

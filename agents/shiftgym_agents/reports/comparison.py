@@ -25,8 +25,8 @@ import numpy as np
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.load import find
 from shiftgym.datasets.names import DatasetName
-from shiftgym.making import from_kwargs
 from shiftgym.scores import reference
+from shiftgym_agents.core.places import from_record, slug_of
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.reports.protocols import Cell, Protocol, Row, direction_of
 from shiftgym_agents.reports.report import RESAMPLES, Group, interval, lay_out, plain, summary
@@ -139,11 +139,11 @@ def place(found: Protocol, group: Group) -> tuple[tuple[Row, ...], str]:
     """Find the rows that a group's runs are of, or the reason why there are none."""
     try:
         source, target = datasets_of(group)
-        where = from_kwargs(**group.domain)
+        where = from_record(group.domain)
     except ShiftgymError as error:
         return (), f"not of the catalogue: {str(error).splitlines()[0]}"
     if where != target.domain:
-        return (), f"evaluated in {where.slug}"
+        return (), f"evaluated in {slug_of(where)}"
     direction = direction_of(source and source.domain, target.domain)
     if direction != found.direction:
         return (), f"the other direction: {direction}; {found.name} is {found.direction}"

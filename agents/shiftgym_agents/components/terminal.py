@@ -1,0 +1,47 @@
+"""Say which states end an episode, for methods that make transitions of their own.
+
+The rule is the one given with the pair, else that of the place's robot, else nobody knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.envs.tasks import TASKS
+from shiftgym_agents.core.pairs import Terminal, TrainingPair, terminal_of
+from shiftgym_agents.core.places import robot_of
+
+Rule = Callable[[Tensor], Tensor]
+"""Says which raw states `(N, O)` are terminal, `(N,)` bool."""
+
+
+def rule_of(pair: TrainingPair) -> Rule | None:
+    """Give the rule of a pair; None where there is none.
+
+    Raises:
+        ShiftgymError: the function that was named cannot be loaded.
+    """
+    given, robot = terminal_of(pair), robot_of(pair.domain)
+    if given is not None:
+        return _of_numpy(given)
+    return None if robot is None else TASKS[robot].terminal
+
+
+def _of_numpy(given: Terminal) -> Rule:
+    def rule(states: Tensor) -> Tensor:
+        """Ask the user's function, which knows of no tensors."""
+        flat = states.detach().cpu().numpy()
+        found = np.asarray(given(flat))
+        if found.shape != (len(flat),) or found.dtype.kind not in "bui":
+            raise ShiftgymError(
+                f"The function that says which states end an episode was given {flat.shape} and "
+                f"gave {found.dtype} {found.shape}: give one truth value for each, ({len(flat)},)."
+            )
+        return torch.from_numpy(found.astype(bool)).to(states.device)
+
+    return rule
