@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -119,7 +120,7 @@ def _evaluate(
 
 
 def _measure(
-    subject: Subject, good: list[int], places: list[Place], episodes: int, seed: int
+    subject: Subject, good: list[int], places: Sequence[Place], episodes: int, seed: int
 ) -> list[dict[str, Any]]:
     """Evaluate the policies of some runs, each in its place."""
     runs = [subject.runs[k] for k in good]

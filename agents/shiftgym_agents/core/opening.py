@@ -63,7 +63,7 @@ def open_wanted(wanted: Wanted, tell: Callable[[str], None] = print) -> Training
     plain = where == TARGETS and not wanted.shares and not any(map(bool, knowledge.values()))
     if plain and len(names) == 2 and None not in names:
         table = wanted.worth if not isinstance(wanted.worth, tuple) else Reference(*wanted.worth)
-        return Pair(*wanted.sources, wanted.target, table)
+        return Pair(wanted.sources[0], wanted.target, table)
     if where == TARGETS:
         if target is None:
             raise DomainError(
@@ -113,7 +113,7 @@ def reopen(entry: Mapping[str, Any], where: Place, worth: Reference | None) -> T
     plain = not parts and bounds is None and terminal is None
     if plain and names != ("none",) and isinstance(where, Domain):
         if own_name(names[0]) is not None and own_name(entry["target"]) is not None:
-            return Pair(*names, entry["target"], worth or MEASURED)
+            return Pair(names[0], entry["target"], worth or MEASURED)
     wanted = Wanted(
         target=entry["target"],
         sources=() if names == ("none",) else names,

@@ -45,7 +45,7 @@ class GymEnv:
 
     id: str
     options: str = "{}"
-    make: Callable[[], gym.Env] | None = field(default=None, compare=False, repr=False)
+    make: Callable[[], gym.Env] | None = field(default=None, repr=False)
     steps: int = 0
 
     @property
@@ -124,8 +124,9 @@ def place(given: Any, steps: int = 0) -> Place:
             return GymEnv(given.id, make=lambda: gym.make(given), steps=steps)
         return GymEnv(given.id, options, steps=steps)
     if callable(given):
+        maker: Any = given
         name = getattr(given, "__qualname__", type(given).__name__)
-        return GymEnv(f"{getattr(given, '__module__', '')}.{name}", make=given, steps=steps)
+        return GymEnv(f"{getattr(given, '__module__', '')}.{name}", make=maker, steps=steps)
     raise ShiftgymError(
         f"Policies cannot be evaluated in {given!r:.100}: give an environment's id, its spec, a "
         "function that makes it, or none."

@@ -66,7 +66,7 @@ def _native(places: Sequence[GymEnv]) -> Any:
     name = first.registered()
     if name not in gym.registry or gym.registry[name].vector_entry_point is None:
         return None
-    envs = gym.make_vec(
+    envs: Any = gym.make_vec(
         name,
         num_envs=len(places),
         vectorization_mode="vector_entry_point",

@@ -72,6 +72,7 @@ def never(states: np.ndarray) -> np.ndarray:
     return np.zeros(len(states), bool)
 
 
-for _name, _entry in (("HeavyPendulum-v0", HeavyPendulum), ("Slider-v0", Slider)):
+ROBOTS: dict[str, Any] = {"HeavyPendulum-v0": HeavyPendulum, "Slider-v0": Slider}
+for _name, _entry in ROBOTS.items():
     if _name not in gym.registry:
         gym.register(_name, _entry, max_episode_steps=20)

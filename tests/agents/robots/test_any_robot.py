@@ -267,7 +267,8 @@ def test_a_run_earns_alone_what_it_earns_among_others() -> None:
     many, one = Evaluator([where] * 2, [3, 4], 2), Evaluator([where], [4], 2)
     found, alone = many.evaluate(walker(2), 1), one.evaluate(walker(1), 1)
     assert np.array_equal(found.returns[1:], alone.returns) and (found.lengths == 30).all()
-    many.close(), one.close()
+    for evaluator in (many, one):
+        evaluator.close()
     env, earned = gym.make("Pendulum-v1", max_episode_steps=30), 0.0  # by hand
     seen, over = env.reset(seed=10_000 * (1 + 4) + 2)[0], False
     while not over:
@@ -280,7 +281,8 @@ def test_an_environments_own_vector_is_used_where_each_run_can_be_seeded() -> No
     own, other = make_envs([GymEnv("ShiftHopper-v0")] * 2), make_envs([GymEnv("Pendulum-v1")] * 2)
     assert type(own).__module__.startswith("shiftgym")
     assert isinstance(other, gym.vector.SyncVectorEnv)
-    own.close(), other.close()
+    for envs in (own, other):
+        envs.close()
     with pytest.raises(ShiftgymError, match="train them apart"):
         make_envs([GymEnv("Pendulum-v1"), None])
 
@@ -320,7 +322,9 @@ def test_a_run_of_several_sources_is_the_same_alone_as_among_others(name: str) -
     parts = [make_arrays(rows, rows) for rows in (90, 150, 60)]
     chosen = ([0, 1], [1, 2, 0], [2])
     pairs = [
-        dataclasses.replace(make_pair(), source=Sources([parts[k] for k in own], map(str, own)))
+        dataclasses.replace(
+            make_pair(), source=Sources([parts[k] for k in own], [str(k) for k in own])
+        )
         for own in chosen
     ]
     config = small(name, steps=30)
