@@ -294,7 +294,7 @@ def chain(ended: bool) -> ArrayPair:
     actions = np.random.default_rng(0).uniform(-1, 1, (64, ACT)).astype(np.float32)
     ends = {"rewards": np.ones(64, np.float32), "terminated": np.full(64, ended)}
     both = arrays | ends | {"actions": actions}
-    return ArrayPair(both, both, HOPPER)
+    return ArrayPair(both, both, None, bounds=(-1, 1))
 
 
 @pytest.mark.parametrize(
