@@ -26,8 +26,8 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Amount, Count, CountOrNone, Limit
 from shiftgym.envs.tasks import TASKS
 from shiftgym_agents.components.mobody_dynamics import LatentDynamics
-from shiftgym_agents.components.terminal import Rule
 from shiftgym_agents.core.agent import Agent
+from shiftgym_agents.core.terminal import Rule
 
 CHUNK = 4096  # rows that all members answer at a time
 

@@ -26,6 +26,7 @@ from shiftgym_agents.core.networks import run_generators, unpack
 from shiftgym_agents.core.pairs import TrainingPair
 from shiftgym_agents.core.policy import Policy
 from shiftgym_agents.core.sources import part_names
+from shiftgym_agents.core.terminal import rule_of
 
 Noise = Mapping[str, Tensor]
 """Random numbers of one update by name, `(R, *shape)` each."""
@@ -147,6 +148,7 @@ class Agent(ABC, Generic[C]):
         self.parameters: dict[str, Parameter] = {}
         self.buffers: dict[str, Tensor] = {}
         self.logged: dict[str, Tensor] = {}
+        self.terminal_rules = [rule_of(pair) for pair in pairs]  # None where nobody knows
         self._tell_parts(pairs)
         self.build()
         if self.device.type != "cpu":  # the CPU ones drew the weights; batches are drawn there

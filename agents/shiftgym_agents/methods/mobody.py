@@ -35,7 +35,6 @@ from shiftgym.basics.ranges import Amount, Count, Limit, Share
 from shiftgym_agents.components.classifiers import Classifiers, ClassifiersConfig
 from shiftgym_agents.components.mobody_dynamics import LatentDynamics, LatentDynamicsConfig
 from shiftgym_agents.components.mobody_rows import ModelRows, ModelRowsConfig
-from shiftgym_agents.components.terminal import rule_of
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import advantage_weights, weighted_mean
@@ -121,9 +120,8 @@ class MOBODY(TD3[MOBODYConfig]):
     }
 
     def __init__(self, configs: Any, pairs: Sequence[TrainingPair], *args: Any, **options: Any):
-        """Note the rules that say where model rows end; arguments as for `Agent`."""
+        """Note the robots, whose rules say where model rows end; arguments as for `Agent`."""
         self.robots = [robot_of(pair.domain) for pair in pairs]
-        self.rules = [rule_of(pair) for pair in pairs]
         super().__init__(configs, pairs, *args, **options)
 
     def build(self) -> None:
@@ -134,7 +132,7 @@ class MOBODY(TD3[MOBODYConfig]):
             raise ShiftgymError(f"--model-share is {config.model_share}: give 0 to 1.")
         self.made = int(config.model_share * config.batch)
         self.dynamics = LatentDynamics(self, config)
-        self.model_rows = ModelRows(self, self.dynamics, config, self.robots, self.rules)
+        self.model_rows = ModelRows(self, self.dynamics, config, self.robots, self.terminal_rules)
         self.classifiers: Classifiers | None = None
         if config.source_reward == "dara":
             self.classifiers = Classifiers(self, config)

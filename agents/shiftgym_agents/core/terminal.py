@@ -34,7 +34,12 @@ def rule_of(pair: TrainingPair) -> Rule | None:
 
 def _of_numpy(given: Terminal) -> Rule:
     def rule(states: Tensor) -> Tensor:
-        """Ask the user's function, which knows of no tensors."""
+        """Ask the user's function, which knows of no tensors and stands in no graph."""
+        if states.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise ShiftgymError(
+                "Your function of terminal states is asked in every update, which then is no CUDA "
+                "graph: add --backend eager, or train with --device cpu."
+            )
         flat = states.detach().cpu().numpy()
         found = np.asarray(given(flat))
         if found.shape != (len(flat),) or found.dtype.kind not in "bui":
