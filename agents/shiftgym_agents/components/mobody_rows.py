@@ -22,12 +22,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Amount, Count, CountOrNone, Limit
 from shiftgym.envs.tasks import TASKS
 from shiftgym_agents.components.mobody_dynamics import LatentDynamics
 from shiftgym_agents.core.agent import Agent
-from shiftgym_agents.core.terminal import Rule
+from shiftgym_agents.core.terminal import Rule, require_rules
 
 CHUNK = 4096  # rows that all members answer at a time
 
@@ -79,13 +78,9 @@ class ModelRows:
         robots: Sequence[str | None],
         rules: Sequence[Rule | None],
     ) -> None:
-        known = {"robot": rules, "released": robots}.get(config.model_ends, [""])
-        if any(each is None for each in known):
-            raise ShiftgymError(
-                "mobody makes transitions with a model and must know which states end an episode: "
-                "add --terminal FILE.py:FUNCTION, a function of states (N, O) that gives (N,) "
-                "bool, or --model-ends never where none does."
-            )
+        if config.model_ends == "robot" or None in robots and config.model_ends == "released":
+            own = rules if config.model_ends == "robot" else [None]
+            require_rules(own, "mobody makes transitions with a model", "--model-ends never")
         self.agent, self.dynamics, self.config = agent, dynamics, config
         self.robots, self.rules = robots, rules
         runs, width = agent.runs, agent.data.rows.shape[1]

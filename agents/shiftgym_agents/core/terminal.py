@@ -5,7 +5,7 @@ The rule is the one given with the pair, else that of the place's robot, else no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -30,6 +30,26 @@ def rule_of(pair: TrainingPair) -> Rule | None:
     if given is not None:
         return _of_numpy(given)
     return None if robot is None else TASKS[robot].terminal
+
+
+def require_rules(rules: Sequence[Rule | None], why: str, instead: str) -> list[Rule]:
+    """Give rules that are all known.
+
+    Args:
+        rules: one per run.
+        why: who asks, and what for.
+        instead: the option that does without.
+
+    Raises:
+        ShiftgymError: one is missing; the message says how to give it.
+    """
+    found = [rule for rule in rules if rule is not None]
+    if len(found) < len(rules):
+        raise ShiftgymError(
+            f"{why} and must know which states end an episode: add --terminal FILE.py:FUNCTION, a "
+            f"function of states (N, O) that gives (N,) bool, or {instead} where none does."
+        )
+    return found
 
 
 def _of_numpy(given: Terminal) -> Rule:
