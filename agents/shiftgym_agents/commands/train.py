@@ -18,7 +18,7 @@ from shiftgym_agents.core.agent import Agent, Config
 from shiftgym_agents.core.opening import TARGETS, Wanted, open_wanted
 from shiftgym_agents.core.pairs import TrainingPair
 from shiftgym_agents.core.places import place
-from shiftgym_agents.methods.table import METHODS, method, settings
+from shiftgym_agents.methods.table import METHODS, method, settings, summary
 from shiftgym_agents.training.run_config import TrainOptions
 from shiftgym_agents.training.trainer import Trainer
 
@@ -77,7 +77,7 @@ def train(name: Annotated[str, tyro.conf.Positional]) -> None:
 def _for_arguments(arguments: Sequence[str]) -> Callable[..., None]:
     """Make the command of one method: its options, with a preset's and a robot's defaults."""
     name = arguments[0] if arguments else ""
-    if name not in METHODS:
+    if not name or name.startswith("-"):
         return train
     chosen = method(name)
     preset, target = _value(arguments, "--preset") or "ours", _value(arguments, "--target")
@@ -90,7 +90,7 @@ def _for_arguments(arguments: Sequence[str]) -> Callable[..., None]:
     kinds: dict[str, tuple[Any, Any]] = {  # argument -> type, default
         "name": (Annotated[str, tyro.conf.Positional], inspect.Parameter.empty),
         "pair": (Annotated[PairOptions, Flat], inspect.Parameter.empty),
-        "options": (Annotated[TrainOptions, Flat], TrainOptions(out=Path("runs") / name)),
+        "options": (Annotated[TrainOptions, Flat], TrainOptions(out=default_out(name))),
         "config": (Annotated[chosen.config_class, Flat], default),
         "preset": (str, preset),
         "resume": (bool, False),
@@ -107,8 +107,10 @@ def _for_arguments(arguments: Sequence[str]) -> Callable[..., None]:
 train.for_arguments = _for_arguments  # pyright: ignore[reportFunctionMemberAccess]
 train.__doc__ = (
     "Train a method offline on a source and a target dataset, several seeds at once.\n\n"
-    + "\n\n".join(f"{name}: {summary}" for name, (_, summary) in METHODS.items())
-    + "\n\nshiftgym train METHOD --help explains one, with its hyperparameters."
+    + "\n\n".join(f"{name}: {text}" for name, (_, text) in METHODS.items())
+    + "\n\nmy_file.py:MyMethod: a method of your own; packages offer theirs by name "
+    "(docs/agents.md)."
+    "\n\nshiftgym train METHOD --help explains one, with its hyperparameters."
     "\n\nExample: shiftgym train iql --source hopper/medium --target hopper-kinematic/medium "
     "--seeds 3 --steps 30000 --out runs/iql"
     "\n\nArgs:\n    name: The method."
@@ -121,16 +123,21 @@ def explain(name: str, chosen: type[Agent]) -> str:
     about = inspect.getdoc(sys.modules[chosen.__module__]) or ""
     example = (
         f"Example: shiftgym train {name} {source}--target hopper-kinematic/medium --seeds 3 "
-        f"--steps 30000 --out runs/{name}"
+        f"--steps 30000 --out {default_out(name)}"
     )
     arguments = (
-        f"Args:\n    name: {name}: {METHODS[name][1]}.\n    pair: datasets\n    options: how\n"
+        f"Args:\n    name: {name}: {summary(name)}.\n    pair: datasets\n    options: how\n"
         "    config: hyperparameters\n"
         f"    preset: Where the defaults below come from: {', '.join(chosen.presets)}.\n"
         "    resume: Go on with the run in --out."
     )
-    summary = METHODS[name][1]
-    return f"{summary[0].upper()}{summary[1:]}.\n\n{about}\n\n{example}\n\n{arguments}"
+    short = summary(name)
+    return f"{short[0].upper()}{short[1:]}.\n\n{about}\n\n{example}\n\n{arguments}"
+
+
+def default_out(name: str) -> Path:
+    """Give the run directory of a method: `runs/iql`, `runs/MyMethod`."""
+    return Path("runs") / name.rpartition(":")[2]
 
 
 def train_pair(

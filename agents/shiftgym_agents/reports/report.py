@@ -18,6 +18,9 @@ import numpy as np
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.folders import explained
+from shiftgym_agents.core.agent import Agent
+from shiftgym_agents.methods.outside import recalled
+from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.artifacts import ELSEWHERE
 from shiftgym_agents.training.diagnostics import GAP
 from shiftgym_agents.training.metrics import LAST, read_metrics
@@ -52,6 +55,7 @@ class Group:
             target data; empty for others.
         finished: whether training is over.
         seconds: training time of the whole directory.
+        origin: where a method from outside this package came from; None for ours.
     """
 
     out: Path
@@ -68,6 +72,16 @@ class Group:
     finished: bool
     seconds: float | None
     gaps: np.ndarray | None = None
+    origin: dict[str, Any] | None = None
+
+    @property
+    def kind(self) -> type[Agent]:
+        """Give the method's class.
+
+        Raises:
+            ShiftgymError: its file is gone, or its package is not installed.
+        """
+        return method(recalled({"method": self.method, "origin": self.origin}, self.out))
 
     @property
     def values(self) -> np.ndarray:
@@ -138,6 +152,7 @@ def read_run(out: Path) -> list[Group]:
                 finished=result is not None,
                 seconds=None if result is None else float(result["seconds"]),
                 gaps=gaps if np.isnan(returns).all() and not np.isnan(gaps).all() else None,
+                origin=about.get("origin"),
             )
         )
     return groups

@@ -46,6 +46,8 @@ def read_about(out: Path) -> dict[str, Any]:
     each = about.get("configs", [about["config"]] * len(about["runs"]))
     if not fits(each, [dict]) or len(each) != len(about["runs"]):
         raise _damaged(out / "config.json", "configs")
+    if not fits(about.get("origin"), dict | None):
+        raise _damaged(out / "config.json", "origin")
     for entry in about["runs"]:
         reference_of(entry, out)
     return about

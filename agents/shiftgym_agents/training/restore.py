@@ -11,6 +11,7 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.agent import Agent
 from shiftgym_agents.core.opening import reopen
 from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.methods.outside import recalled
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.artifacts import read_checkpoint
 from shiftgym_agents.training.records import configs_of, domain_of, read_about, reference_of
@@ -29,7 +30,7 @@ def restore_agent(out: Path, device: torch.device | str = "cpu") -> Agent[Any]:
     about, found = read_about(out), read_checkpoint(out)
     if found is None:
         raise ShiftgymError(f"{out} holds no checkpoint yet: let it train on.")
-    chosen = method(about["method"])
+    chosen = method(recalled(about, out))
     configs = configs_of(about, chosen.config_class, out)
     pairs: dict[str, TrainingPair] = {}
     for entry in about["runs"]:

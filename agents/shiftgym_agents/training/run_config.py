@@ -18,6 +18,7 @@ from shiftgym_agents.core.agent import Config
 from shiftgym_agents.core.pairs import TrainingPair
 from shiftgym_agents.core.places import kwargs_of
 from shiftgym_agents.core.sources import Arrays, Sources
+from shiftgym_agents.methods.table import recorded
 from shiftgym_agents.training.artifacts import hash_arrays
 from shiftgym_agents.training.running import Backend
 
@@ -83,7 +84,7 @@ def describe_run(
     ]
     plain = [dataclasses.asdict(config) for config in configs]
     about = {
-        "method": name,
+        **recorded(name),
         "config": plain[0],
         "options": dataclasses.asdict(options),
         "runs": runs,
@@ -139,7 +140,7 @@ def require_same(stored: dict[str, Any], ours: dict[str, Any], out: Path) -> Non
     def compare(there: Any, now: Any, path: str) -> None:
         if isinstance(there, dict) and isinstance(now, dict):
             for key in {**there, **now}:
-                if not (path == "options." and key in RESUMABLE):
+                if not (path == "options." and key in RESUMABLE) and path + key != "origin.file":
                     compare(there.get(key), now.get(key), f"{path}{key}.")
         elif isinstance(there, list) and isinstance(now, list) and len(there) == len(now):
             for i, pair in enumerate(zip(there, now, strict=True)):
