@@ -10,14 +10,25 @@ import dataclasses
 import math
 import types
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Seed, ranges_of
 from shiftgym.scores import Reference
-from shiftgym_agents.core.agent import Config
 from shiftgym_agents.core.places import Place, from_record
 from shiftgym_agents.training.artifacts import read_json
+
+if TYPE_CHECKING:  # what acts with a trained run needs no torch
+    from shiftgym_agents.core.agent import Config
 
 NOTHING = type(None)
 RUN = {
