@@ -18,6 +18,7 @@ from shiftgym_agents.core.agent import Agent, Config
 from shiftgym_agents.core.opening import TARGETS, Wanted, open_wanted
 from shiftgym_agents.core.pairs import TrainingPair
 from shiftgym_agents.core.places import place
+from shiftgym_agents.methods.outside import short_name
 from shiftgym_agents.methods.table import METHODS, method, settings, summary
 from shiftgym_agents.training.run_config import TrainOptions
 from shiftgym_agents.training.trainer import Trainer
@@ -137,7 +138,7 @@ def explain(name: str, chosen: type[Agent]) -> str:
 
 def default_out(name: str) -> Path:
     """Give the run directory of a method: `runs/iql`, `runs/MyMethod`."""
-    return Path("runs") / name.rpartition(":")[2]
+    return Path("runs") / short_name(name)
 
 
 def train_pair(

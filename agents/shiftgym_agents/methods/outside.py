@@ -32,6 +32,11 @@ def in_file(name: str) -> bool:
     return name.rpartition(":")[0].endswith(".py") or name.endswith(".py")
 
 
+def short_name(name: str) -> str:
+    """Give the part of a method's name that a folder can be called by: `iql`, `MyMethod`."""
+    return name.rpartition(":")[2]
+
+
 def from_file(name: str) -> type[Agent]:
     """Load the method `my_file.py:MyMethod`.
 

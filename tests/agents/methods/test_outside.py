@@ -14,6 +14,7 @@ from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.cli import main
 from shiftgym_agents.methods import outside
 from shiftgym_agents.methods.table import is_method, method, recorded, settings
+from shiftgym_agents.reports.protocols import protocol
 from shiftgym_agents.reports.report import read_run
 
 MINE = '''"""Doubt the data, as an example."""
@@ -80,6 +81,12 @@ def test_a_file_trains_is_evaluated_reported_perturbed_and_resumed(
     capsys.readouterr()
     assert main(again) == 1
     assert "origin.sha256" in capsys.readouterr().err
+
+
+def test_a_protocol_writes_commands_for_it(mine: Path) -> None:
+    (first, *_) = protocol("otdf-morph").commands(f"{mine}:Mine", "hopper")
+    assert first.startswith(f"shiftgym train {mine}:Mine --target hopper-morph/")
+    assert "--out runs/otdf-morph/Mine-hopper-morph" in first
 
 
 @pytest.mark.parametrize(
