@@ -32,6 +32,8 @@ CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.
            "os.symlink"}  # fmt: skip
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 UNCAUGHT = 99  # exit status of a child whose work raised
+BEFORE_ANY_WORK = 130  # exit status of a child that Ctrl-C reached before its command began
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 MEMORY = 8 << 30  # bytes of address space of a child that reads malformed input
 
 
@@ -55,12 +57,22 @@ class Outcome:
 
 
 def shiftgym(*words: str) -> Work:
-    """Give the work of a ``shiftgym`` command."""
+    """Give the work of a ``shiftgym`` command.
+
+    A child holds signals back until here, and again from here on: what reaches it is judged as
+    the command's own doing, never as that of the code around it.
+    """
 
     def work() -> int | None:
         from shiftgym.cli import main
 
-        return main(list(words))
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+        except KeyboardInterrupt:
+            return BEFORE_ANY_WORK
+        code = main(list(words))
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+        return code
 
     return work
 
@@ -72,7 +84,7 @@ def in_child(
     crash_before: int | None = None,
     kill_after: float | None = None,
     kill_with: signal.Signals = signal.SIGKILL,
-    limit: float = 120.0,
+    limit: float = 300.0,
 ) -> Outcome:
     """Run work in a fork of this process.
 
@@ -82,14 +94,16 @@ def in_child(
         crash_before: end it (SIGKILL) before this change of the disk, counted from 1.
         kill_after: signal it after so many seconds.
         kill_with: that signal.
-        limit: seconds after which it counts as hung.
+        limit: seconds after which it counts as hung; many, because a busy machine takes its time.
     """
     output = scratch / f"output-{os.getpid()}.txt"
     sys.stdout.flush()
     sys.stderr.flush()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     child = os.fork()
     if not child:
         _be_child(work, output, crash_before)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     started, pause, hung, signalled = time.monotonic(), 0.001, False, kill_after is None
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         spent = time.monotonic() - started

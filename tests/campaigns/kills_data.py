@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -88,7 +89,9 @@ class Stage:
         shutil.copytree(self.root, self._before)
         self.old = self.digests()
         self.work: Work = shiftgym(*scenario.words)
+        started = time.monotonic()
         self.points = count_changes(self.work, scratch)
+        self.seconds = time.monotonic() - started  # what an uninterrupted run takes
         self.new = self.digests()
 
     def reset(self) -> None:
@@ -157,13 +160,16 @@ def campaign(count: int, seed: int, scratch: Path) -> Tally:
         stage.reset()
         killed = in_child(stage.work, scratch, crash_before=k)
         tally.came("killed before a change")
+        tally.came(f"of {stage.scenario.name}")
         stage.judge(killed, tally, f"{stage.scenario.name}, killed before change {k}")
     for case in range(count - len(chosen)):
         stage = stages[case % len(stages)]
         stage.reset()
-        after, sign = float(rng.uniform(0, 1.5)), SIGNALS[rng.integers(len(SIGNALS))]
+        after = float(rng.uniform(0, stage.seconds))
+        sign = SIGNALS[rng.integers(len(SIGNALS))]
         killed = in_child(stage.work, scratch, kill_after=after, kill_with=sign)
         tally.came("killed at random" if killed.code else "done before the kill")
+        tally.came(f"of {stage.scenario.name}")
         label = f"{stage.scenario.name}, {sign.name} after {after:.3f} s"
         stage.judge(killed, tally, label)
     print(f"{len(points)} points of the disk in {len(stages)} commands")
