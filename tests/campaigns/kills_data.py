@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +31,8 @@ MAKE = ("data", "make", "hopper/random", "--size", "2k", "--streams", "4", "--th
 GET = ("data", "get", "hopper-kinematic/medium", "ant-morph/expert")
 OTHER = ("data", "get", "hopper-morph/medium")  # what the next writer writes
 ENDS = (0, 1, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)  # 130, 143: interrupted
+NAMES = ("make", "make --replace", "import", "import --replace", "get")
+MODULES = ("shiftgym.commands.data", "shiftgym_tools.importers", "shiftgym_tools.making.make")
 IMPORTED = "hopper_kinematic_medium.hdf5"
 
 
@@ -51,11 +54,11 @@ def scenarios(scratch: Path) -> list[Scenario]:
     first, second = (import_file(scratch / str(k), k) for k in (1, 2))
     get_import, again = ("data", "import", str(first)), ("data", "import", str(second))
     return [
-        Scenario("make", (), MAKE),
-        Scenario("make --replace", (MAKE,), (*MAKE, "--replace", "--seed", "7")),
-        Scenario("import", (), get_import),
-        Scenario("import --replace", (get_import,), (*again, "--replace")),
-        Scenario("get", (), GET),
+        Scenario(NAMES[0], (), MAKE),
+        Scenario(NAMES[1], (MAKE,), (*MAKE, "--replace", "--seed", "7")),
+        Scenario(NAMES[2], (), get_import),
+        Scenario(NAMES[3], (get_import,), (*again, "--replace")),
+        Scenario(NAMES[4], (), GET),
     ]
 
 
@@ -149,10 +152,18 @@ class Stage:
             return {}
 
 
-def campaign(count: int, seed: int, scratch: Path) -> Tally:
-    """Kill `count` times, half of them at chosen changes of the disk as far as there are any."""
+def campaign(count: int, seed: int, scratch: Path, names: Sequence[str] = NAMES) -> Tally:
+    """Kill `count` times, half of them at chosen changes of the disk as far as there are any.
+
+    Each set is made in several blocks. `names` are those of the scenarios.
+    """
+    for module in MODULES:
+        import_module(module)  # once, before the children are forked
+    from shiftgym_tools.making import collect
+
+    collect.BLOCK_ROWS = 700
     rng, tally = np.random.default_rng(seed), Tally()
-    stages = [Stage(scenario, scratch) for scenario in scenarios(scratch)]
+    stages = [Stage(each, scratch) for each in scenarios(scratch) if each.name in names]
     points = [(stage, k) for stage in stages for k in range(1, stage.points + 1)]
     chosen = rng.permutation(len(points))[: (count + 1) // 2]
     for stage, k in (points[place] for place in chosen):
@@ -180,18 +191,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=NAMES, choices=NAMES)
     options = parser.parse_args()
-    for module in (
-        "shiftgym.commands.data",
-        "shiftgym_tools.importers",
-        "shiftgym_tools.making.make",
-    ):
-        import_module(module)  # once, before the children are forked
-    from shiftgym_tools.making import collect
-
-    collect.BLOCK_ROWS = 700  # several blocks of a small set
     with tempfile.TemporaryDirectory() as folder:
-        return campaign(options.count, options.seed, Path(folder)).finish("kills")
+        tally = campaign(options.count, options.seed, Path(folder), options.only)
+    return tally.finish(f"kills of data, seed {options.seed}")
 
 
 if __name__ == "__main__":
