@@ -17,3 +17,18 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_use_ivar = True  # attributes that are properties too are told once
+
+
+def keep_colons(app, what, name, subject, options, lines):
+    """Keep napoleon from taking what stands before a colon for the type of a property.
+
+    It looks for a type in the first line of properties and attributes; here types are annotated.
+    An empty comment is a first line without one.
+    """
+    if what in ("property", "attribute", "data") and lines:
+        lines[:0] = ["..", ""]
+
+
+def setup(app):
+    """Run before napoleon (500)."""
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)
