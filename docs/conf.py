@@ -1,6 +1,9 @@
 """Sphinx configuration: make docs."""
 
+from typing import Annotated, get_args, get_origin
+
 import shiftgym
+from shiftgym.basics import ranges
 
 project = "shiftgym"
 version = release = shiftgym.__version__
@@ -14,6 +17,12 @@ html_css_files = ["wide.css"]  # wide tables scroll within their own width
 exclude_patterns = ["_build", "data"]
 myst_heading_anchors = 3
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"  # what a docstring leaves out stays out
+autodoc_type_aliases = {  # a range is told in words; the page names the type
+    name: get_args(alias)[0].__name__
+    for name, alias in vars(ranges).items()
+    if get_origin(alias) is Annotated
+}
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_use_ivar = True  # attributes that are properties too are told once

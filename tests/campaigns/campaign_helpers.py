@@ -136,9 +136,7 @@ def count_changes(work: Work, scratch: Path) -> int:
 def _be_child(work: Work, output: Path, crash_before: int | None) -> None:
     code = UNCAUGHT
     try:
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
+        speak_into(output)
         if crash_before is not None:
             _watch(crash_before)
         code = work() or 0
@@ -148,6 +146,16 @@ def _be_child(work: Work, output: Path, crash_before: int | None) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def speak_into(output: Path) -> None:
+    """Send this process's two streams into a file, also where a test runner had taken them."""
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for number in (1, 2):
+        os.dup2(descriptor, number)
+    sys.stdout, sys.stderr = (
+        open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2)
+    )
 
 
 def _watch(crash_before: int | None) -> list[int]:
@@ -234,9 +242,7 @@ def survey(case: Callable[[int], str], count: int, scratch: Path, limit: float =
 def _try_cases(case: Callable[[int], str], numbers: range, log: Path, output: Path) -> None:
     code = 1
     try:
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
+        speak_into(output)
         faulthandler.enable(2)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         with open(log, "a", buffering=1) as file:
