@@ -94,7 +94,7 @@ def in_child(
         crash_before: end it (SIGKILL) before this change of the disk, counted from 1.
         kill_after: signal it after so many seconds.
         kill_with: that signal.
-        limit: seconds after which it counts as hung; many, because a busy machine takes its time.
+        limit: seconds of its own time, or of waiting without any, after which it counts as hung.
     """
     output = scratch / f"output-{os.getpid()}.txt"
     sys.stdout.flush()
@@ -104,18 +104,54 @@ def in_child(
     if not child:
         _be_child(work, output, crash_before)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    started, pause, hung, signalled = time.monotonic(), 0.001, False, kill_after is None
+    started, hung, signalled = time.monotonic(), False, kill_after is None
+    patience = Patience(child, limit)
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-        spent = time.monotonic() - started
-        if not signalled and kill_after is not None and spent >= kill_after:
+        if not signalled and kill_after is not None and time.monotonic() - started >= kill_after:
             os.kill(child, kill_with)
             signalled = True
-        if spent > limit:
+        if patience.is_over():
             hung = True
             os.kill(child, signal.SIGKILL)
-        time.sleep(pause)
+        time.sleep(0.001)
     said = output.read_text(errors="replace")
     return Outcome(os.waitstatus_to_exitcode(ended[1]), said, hung)
+
+
+class Patience:
+    """Say when a child hangs, however busy the machine is.
+
+    Args:
+        child: its process number.
+        limit: seconds of processor time that it may take, and that it may go on without any.
+    """
+
+    def __init__(self, child: int, limit: float) -> None:
+        self.child, self.limit = child, limit
+        self.anew()
+
+    def anew(self) -> None:
+        """Begin to count, for the next of several works."""
+        self._start = self._last = self._taken()
+        self._since = self._looked = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Look at the child, every tenth of a second at the most."""
+        now = time.monotonic()
+        if now - self._looked < 0.1:
+            return False
+        self._looked, taken = now, self._taken()
+        if taken != self._last:
+            self._last, self._since = taken, now
+        return taken - self._start > self.limit or now - self._since > self.limit
+
+    def _taken(self) -> float:
+        """Give the seconds of processor time taken; where the system does not say, of any time."""
+        try:
+            told = Path(f"/proc/{self.child}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return time.monotonic()
+        return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def count_changes(work: Work, scratch: Path) -> int:
@@ -192,6 +228,10 @@ class Tally:
         self.counts[kind] += 1
         self.wrong.setdefault(kind, []).append(str(example)[-1500:])
 
+    def so_far(self, title: str) -> None:
+        """Print the figures, so that a campaign that is broken off tells what it did."""
+        print(f"so far, {title}: {dict(self.counts)}", flush=True)
+
     def finish(self, title: str) -> int:
         """Print the figures, and give the exit status."""
         print(f"{title}: " + (", ".join(f"{n:,} {kind}" for kind, n in self.counts.items())))
@@ -207,7 +247,7 @@ def survey(case: Callable[[int], str], count: int, scratch: Path, limit: float =
         case: does case k, and says in a word or two what came of it; its exceptions are faults.
         count: number of cases.
         scratch: a folder for notes and output.
-        limit: seconds that one case may take; many, because a busy machine takes its time.
+        limit: seconds of its own time that one case may take, or of waiting without any.
     """
     tally, first, log = Tally(), 0, scratch / "cases.txt"
     while first < count:
@@ -215,9 +255,12 @@ def survey(case: Callable[[int], str], count: int, scratch: Path, limit: float =
         child = os.fork()
         if not child:
             _try_cases(case, range(first, count), log, scratch / "cases-output.txt")
-        hung = False
+        hung, seen, patience = False, log.stat().st_size, Patience(child, limit)
         while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-            if time.time() - log.stat().st_mtime > limit:
+            if log.stat().st_size != seen:
+                seen = log.stat().st_size
+                patience.anew()
+            if patience.is_over():
                 hung = True
                 os.kill(child, signal.SIGKILL)
             time.sleep(0.05)

@@ -141,6 +141,7 @@ class Stage:
         other = in_child(shiftgym(*OTHER), self.scratch)
         if other.code or (left := self.hidden()):
             tally.fault("left over", f"{label}: {other if other.code else left}")
+        tally.so_far(label)
 
     def _seen(self, tally: Tally, label: str) -> dict[str, str]:
         from shiftgym.basics.errors import ShiftgymError

@@ -69,6 +69,7 @@ def kills(subject: str, count: int, seed: int, scratch: Path, tally: Tally) -> N
             for part, value in expected.items():
                 if found.get(part) != value:
                     tally.fault(f"other {part}", f"{subject}: {found.get(part)} for {value}")
+        tally.so_far(subject)
 
 
 def _finished(out: Path, expected: dict[str, object]) -> bool:
@@ -97,7 +98,6 @@ def main() -> int:
         for subject in chosen.subjects:
             each = -(-chosen.kills // len(chosen.subjects))
             kills(subject, each, chosen.seed, Path(folder), tally)
-            print(subject, dict(tally.counts), flush=True)
     return tally.finish(f"kills of trainings, seed {chosen.seed}")
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 from pathlib import Path
 
+import campaign_helpers
 import pytest
-from campaign_helpers import UNCAUGHT, in_child, shiftgym
+from campaign_helpers import UNCAUGHT, Patience, in_child, shiftgym
 
 from shiftgym import cli
 
@@ -41,6 +44,38 @@ def test_a_signal_that_a_command_lets_through_is_its_fault(
     monkeypatch.setattr(cli, "main", broken)
     ended = in_child(shiftgym("--version"), tmp_path)
     assert ended.traceback and ended.code == UNCAUGHT
+
+
+def spin() -> int:
+    while True:
+        pass
+
+
+def wait() -> int:
+    time.sleep(3600)
+    return 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no processor time of others elsewhere")
+def test_what_hangs_is_ended(tmp_path: Path) -> None:
+    assert in_child(spin, tmp_path, limit=0.3).hung
+    assert in_child(wait, tmp_path, limit=0.3).hung
+
+
+@pytest.mark.parametrize(
+    ("share", "over"), [(0.5, 20.0), (0.01, 1000.0), (0.0, 10.0)], ids=["busy", "starved", "stuck"]
+)
+def test_a_busy_machine_makes_nothing_hang(
+    monkeypatch: pytest.MonkeyPatch, share: float, over: float
+) -> None:
+    """A limit of 10 s is one of the child's own time, or of none taken at all."""
+    now = 0.0
+    monkeypatch.setattr(campaign_helpers.time, "monotonic", lambda: now)
+    monkeypatch.setattr(Patience, "_taken", lambda self: share * now)
+    patience = Patience(0, 10.0)
+    while not patience.is_over():
+        now += 1.0
+    assert now == pytest.approx(over, abs=1.5)
 
 
 def test_a_changes_number_is_where_it_ends(tmp_path: Path) -> None:
