@@ -39,7 +39,7 @@ class Batch:
         sources: Number of source rows, which come first.
         obs_size: Length of an observation.
         act_size: Length of an action.
-        columns: What a method stored per row of the data, `(R, B, 1)` each: those of the source for
+        columns: What a method stored per row of the data, `(R, B, k)` each: those of the source for
             the source rows and 0 for target rows, or the other way round (see `Data.add_column`).
     """
 
@@ -98,6 +98,19 @@ class Batch:
         best = score[..., 0].topk(count, 1).indices
         rest = torch.arange(self.sources, self.rows.shape[1], device=best.device)
         return self.take(torch.cat([best, rest.expand(len(best), -1)], 1), count)
+
+    def keep_passing(self, passes: Tensor, count: int) -> Batch:
+        """Keep, in each run, `count` source rows of those that pass `(R, S, 1)`, and all targets.
+
+        The first ones, in their order, repeated where a batch has too few.
+        """
+        if passes.shape != (len(self.rows), self.sources, 1):
+            raise ValueError(f"passes {tuple(passes.shape)}: one per source row, please")
+        passes = passes[..., 0]
+        order = torch.sort(passes.to(torch.int8), stable=True, dim=1, descending=True).indices
+        turn = torch.arange(count, device=order.device) % passes.sum(1, True).clamp(min=1)
+        rest = torch.arange(self.sources, self.rows.shape[1], device=order.device)
+        return self.take(torch.cat([order.gather(1, turn), rest.expand(len(order), -1)], 1), count)
 
     def take(self, index: Tensor, sources: int) -> Batch:
         """Take rows by index `(R, K)` into this batch, the first `sources` from the source."""
@@ -222,16 +235,19 @@ class Data:
         columns: dict[str, Tensor] = {}
         for side in SIDES:
             for name, table in self.columns[side].items():
-                values = table.gather(1, own[side])[..., None]
-                blank = values.new_zeros(self.runs, places.shape[1] - values.shape[1], 1)
+                wide = table if table.dim() == 3 else table[..., None]
+                values = wide.gather(1, own[side][..., None].expand(-1, -1, wide.shape[2]))
+                blank = values.new_zeros(
+                    self.runs, places.shape[1] - values.shape[1], wide.shape[2]
+                )
                 both = [values, blank] if side == "source" else [blank, values]
                 columns[name] = torch.cat(both, 1)
         ends = rows[..., -2:-1], rows[..., -1:]
         return Batch(rows, *ends, sources, self.obs_size, self.act_size, columns)
 
     def add_column(self, side: str, name: str, values: Tensor) -> None:
-        """Store a number per row of each run's dataset, `(R, N)`, as `sweep` lays them out."""
-        if values.shape != (self.runs, max(self.sizes[side])):
+        """Store numbers per row of each run's dataset, `(R, N)` or `(R, N, k)`, as `sweep` goes."""
+        if values.shape[:2] != (self.runs, max(self.sizes[side])) or values.dim() > 3:
             raise ValueError(f"column {name}: {tuple(values.shape)} is not (runs, rows of {side})")
         self.columns[side][name] = values.to(self.device, self.rows.dtype)
 

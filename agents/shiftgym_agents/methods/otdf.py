@@ -217,12 +217,7 @@ class OTDF(IQL[C], Generic[C]):
         """
         if self.config.filter_scope == "batch":
             return batch.keep_sources(ranks, self.kept)
-        passes = (batch.source.columns[DEVIATION] >= self._threshold)[..., 0]
-        order = torch.sort(passes.to(torch.int8), stable=True, dim=1, descending=True).indices
-        turn = torch.arange(self.kept, device=order.device) % passes.sum(1, True).clamp(min=1)
-        rest = torch.arange(batch.sources, batch.rows.shape[1], device=order.device)
-        index = torch.cat([order.gather(1, turn), rest.expand(len(order), -1)], 1)
-        return batch.take(index, self.kept)
+        return batch.keep_passing(batch.source.columns[DEVIATION] >= self._threshold, self.kept)
 
     def noise_shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Name the numbers that the support term draws."""

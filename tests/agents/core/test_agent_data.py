@@ -105,3 +105,31 @@ def test_a_target_without_a_source_is_shared_too() -> None:
 def test_an_impossible_share_is_an_error(share: float) -> None:
     with pytest.raises(ShiftgymError, match="--target-share"):
         Data([make_pair()], target_share=share)
+
+
+def test_rows_that_pass_are_kept_in_order_and_repeated() -> None:
+    data = Data([make_pair(0), make_pair(1)])
+    batch = data.batch(torch.arange(9).expand(2, -1), 6)
+    passes = torch.tensor([[1, 0, 1, 1, 0, 1], [0, 0, 1, 0, 1, 0]]).bool()[..., None]
+    kept = batch.keep_passing(passes, 3)
+    for run, order in enumerate(([0, 2, 3], [2, 4, 2])):
+        assert torch.equal(kept.rows[run], batch.rows[run, [*order, 6, 7, 8]])
+    assert kept.sources == 3
+    with pytest.raises(ValueError, match="one per source row"):
+        batch.keep_passing(passes[..., 0], 3)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_columns_may_hold_several_numbers(side: str) -> None:
+    data = Data([make_pair(0), make_pair(1)])
+    rows = max(data.sizes[side])
+    values = torch.arange(2 * rows * 3.0).view(2, rows, 3)
+    data.add_column(side, "three", values)
+    places = torch.tensor([[5, 3, 2, 8, 0], [1, 1, 7, 4, 9]])
+    found = data.batch(places, 2).columns["three"]
+    own, other = (slice(0, 2), slice(2, 5)) if side == "source" else (slice(2, 5), slice(0, 2))
+    assert not found[:, other].any()
+    for run in range(2):
+        assert torch.equal(found[run, own], values[run, places[run, own]])
+    with pytest.raises(ValueError, match="three"):
+        data.add_column(side, "three", values[:, 1:])
