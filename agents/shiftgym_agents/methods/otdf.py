@@ -29,55 +29,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from shiftgym.basics.errors import ShiftgymError
-from shiftgym.basics.ranges import Amount, Count, CountOrNone, Positive, Size, SomeShare
-from shiftgym.domains import Domain
-from shiftgym_agents.components.cvae import CVAE
+from shiftgym.basics.ranges import Count, Positive, SomeShare
 from shiftgym_agents.components.transport import Transport, deviations, require_pot, require_rows
-from shiftgym_agents.core.agent import Agent, Config, Noise, Stage
+from shiftgym_agents.core.agent import Agent, Noise, Stage
 from shiftgym_agents.core.data import SIDES, Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.pairs import TrainingPair
-from shiftgym_agents.core.places import Place
-from shiftgym_agents.methods.iql import HANDS, IQL, LOG_STD_RANGE, IQLConfig
+from shiftgym_agents.methods.support import SupportConfig, Supported, require_share
 
 DEVIATION = "deviation"  # column of source rows: transport's d
 CLOSENESS = "closeness"  # column of a batch: d' of source rows, 0 for target rows
 
 
 @dataclass(frozen=True)
-class OTDFConfig(IQLConfig):
+class OTDFConfig(SupportConfig):
     """Set the hyperparameters of OTDF."""
 
-    bc_reduce: Literal["mean", "sum"] = "sum"
-    """Average or sum the squared error over action dimensions; `support` is made for the sum."""
     keep: SomeShare = 0.8
     """Share of the source rows that are kept, those closest to the target."""
     weigh: bool = True
     """Weigh kept source rows by exp(d') in the critics' loss, between 1/e and 1."""
     filter_scope: Literal["batch", "dataset"] = "batch"
     """Rank and rescale deviations within each batch, or within the whole source dataset."""
-    support: Amount | None = None
-    """Weight of the support term; None for 0.1 where the target's shift is kinematic, else 0.5."""
-    support_rows: Literal["kept", "all"] = "kept"
-    """Ask for support at the kept source rows and the target's, or at all rows drawn."""
     policy_weights: Literal["row", "scalar"] = "row"
     """Weigh each row's imitation by its own advantage, or all by the mean weight (a defect)."""
-    cvae_steps: CountOrNone = 10_000
-    """Updates that train the CVAE of the target's behaviour."""
-    cvae_width: Size = 256
-    """Units in each hidden layer of the CVAE; 750 as published, at a fraction of the speed."""
-    cvae_samples: Size = 4
-    """Latents per action in the support term; 10 as published."""
-    cvae_rate: Positive = 1e-3
-    """Adam's step size for the CVAE."""
-    cvae_kl: Amount = 0.5
-    """Weight of the KL term in the CVAE's loss."""
     transport_cost: Literal["cosine", "euclidean"] = "cosine"
     """Cost between transitions (s, a, s')."""
     transport_epsilon: Positive = 0.05
@@ -103,28 +83,12 @@ class OTDFConfig(IQLConfig):
             self.transport_mass,
         )
 
-    def for_domain(self, domain: Place) -> Self:
-        """Choose `support` for a target where it was left open: published values, 0.5 on hands.
-
-        Raises:
-            ShiftgymError: nothing is known of the target.
-        """
-        if self.support is not None:
-            return self
-        if not isinstance(domain, Domain):
-            raise ShiftgymError(
-                "How much support weighs is known for shiftgym's robots only: add --support 0.5 "
-                "(published: 0.1 for targets with other joints, 0.5 for others)."
-            )
-        kinematic = (domain.shift or "").startswith("kinematic") and domain.robot not in HANDS
-        return replace(self, support=0.1 if kinematic else 0.5)
-
 
 RELEASED = OTDFConfig(cvae_width=750, cvae_samples=10)
 C = TypeVar("C", bound=OTDFConfig)
 
 
-class OTDF(IQL[C], Generic[C]):
+class OTDF(Supported[C], Generic[C]):
     """OTDF; see the module. Methods that rank source rows otherwise override `rank`."""
 
     config_class = OTDFConfig
@@ -142,26 +106,15 @@ class OTDF(IQL[C], Generic[C]):
     def __init__(
         self, configs: C | Sequence[C], pairs: Sequence[TrainingPair], *args: Any, **kwargs: Any
     ) -> None:
-        """Settle what the target's shift decides, and refuse what transport cannot measure."""
+        """Refuse what transport cannot measure; arguments as for `Agent`."""
         require_pot()
-        each = [configs] * len(pairs) if isinstance(configs, Config) else list(configs)
-        chosen = [c.for_domain(p.domain) for c, p in zip(each, pairs, strict=True)]
         self._titles = [" -> ".join(map(str, pair.names)) for pair in pairs]
-        super().__init__(chosen, pairs, *args, **kwargs)
+        super().__init__(configs, pairs, *args, **kwargs)
 
     def build(self) -> None:
-        """Declare IQL's networks and the CVAE."""
+        """Declare IQL's networks and the CVAE; refuse rows that have no cost."""
         super().build()
-        config = self.config
-        if len({c.keep for c in self.configs}) > 1 or self.kept < 1 or config.keep > 1:
-            raise ShiftgymError(
-                f"Runs in lockstep share one --keep, of at least one row of {config.batch} and at "
-                f"most 1, got {sorted({c.keep for c in self.configs})}."
-            )
-        rate, kl = self.per_run("cvae_rate").flatten(), self.per_run("cvae_kl")
-        self.cvae = CVAE(self, config.cvae_steps, config.cvae_width, config.cvae_samples, rate, kl)
-        self.support = self.per_run("support").flatten()
-        self.supports = any(c.support for c in self.configs)
+        require_share(self.configs, self.kept)
         for run, one in enumerate(self.configs):
             for side in SIDES:
                 rows = transitions(self, side, run)
@@ -191,8 +144,6 @@ class OTDF(IQL[C], Generic[C]):
 
     def choose(self, batch: Batch, noise: Noise) -> tuple[Batch, Tensor | None]:
         """Keep the best source rows by `rank`, and weigh them by closeness."""
-        if self.config.support_rows == "all":
-            self._drawn = batch
         closeness = self.closeness(batch)
         ranks = self.rank(batch, closeness)
         columns = {**batch.columns, CLOSENESS: batch.on_source(closeness)}
@@ -218,29 +169,6 @@ class OTDF(IQL[C], Generic[C]):
         if self.config.filter_scope == "batch":
             return batch.keep_sources(ranks, self.kept)
         return batch.keep_passing(batch.source.columns[DEVIATION] >= self._threshold, self.kept)
-
-    def noise_shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Name the numbers that the support term draws."""
-        sources = self.kept if self.config.support_rows == "kept" else self.config.batch
-        rows = sources + self.config.batch
-        return {"support_action": (rows, self.act_size), **self.cvae.noise_shapes(rows)}
-
-    def policy_penalty(self, batch: Batch, output: Tensor, noise: Noise) -> Tensor | None:
-        """Ask for actions within the target's support: -support E[log pi(a'|s)]."""
-        if not self.supports:
-            return None
-        obs = batch.obs
-        if self.config.support_rows == "all":
-            obs = self._drawn.obs
-            output = self.actor(obs)
-        act = self.sampled(output, noise["support_action"])
-        return -self.support * weighted_mean(self.cvae.log_support(obs, act, noise))
-
-    def sampled(self, output: Tensor, normal: Tensor) -> Tensor:
-        """Draw actions tanh(mean + std xi) `(R, B, A)` from the actor's outputs."""
-        own = output[..., self.act_size :] if self.log_std is None else self.log_std.rows
-        std = own.clamp(*LOG_STD_RANGE).exp()
-        return torch.tanh(output[..., : self.act_size] + std * normal)
 
     def actor_loss(self, imitation: Tensor, weights: Tensor) -> Tensor:
         """Average weighted errors; the release averages weights and errors apart."""

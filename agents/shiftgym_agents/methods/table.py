@@ -27,6 +27,7 @@ METHODS = {  # name -> (module and class, what it is in one line); .files are of
     "droco": (".droco:DROCO", "IQL with robust bootstraps of source rows"),
     "tabb": (".tabb:TABB", "latent IQL on source rows answered as the target would"),
     "stc": (".stc:STC", "IQL on source rows with actions and rewards of the target"),
+    "lodada": (".lodada:LoDADA", "IQL on clusters of source rows that resemble the target"),
     "dara": (".dara:DARA", "IQL on source rewards raised where dynamics agree"),
     "srpo": (".srpo:SRPO", "IQL paid for states that good policies share"),
     "td3bc": (".td3bc:TD3BC", "TD3 that imitates source and target data"),
