@@ -8,10 +8,13 @@ With twin critics, their Polyak copy Q' and u = min Q'(s, a) - V(s), one step on
 
 and then the column `advantage` of every source row is min Q(s, a) - V(s), with the critics
 themselves and not their copies (read in DVDF's code). Networks are IQL's, under names of their own.
+They may read more than states and actions: V2A's read the modality of the row's trajectory, the
+same at s and at s'.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -35,6 +38,8 @@ class SourceValues:
         level: Expectile of iql's loss per run.
         discount: Of rewards, per run.
         tau: Share of the critics that their copy takes over per update.
+        more: What the networks read of source rows besides, `(R, S, more_size)`.
+        more_size: How many numbers that are.
     """
 
     def __init__(
@@ -45,10 +50,14 @@ class SourceValues:
         level: Tensor,
         discount: Tensor,
         tau: float,
+        more: Callable[[Batch], Tensor] | None = None,
+        more_size: int = 0,
     ) -> None:
         self.agent, self.kind, self.alpha = agent, kind, alpha
         self.level, self.discount, self.tau = level, discount, tau
-        states, pairs = agent.obs_size, agent.obs_size + agent.act_size
+        self.more = more
+        states = agent.obs_size + more_size
+        pairs = states + agent.act_size
         self.value = agent.net("source_value", (states, *agent.hidden, 1))
         self.critic = agent.net("source_critic", (pairs, *agent.hidden, 1), copies=2)
         self.copy = agent.target_of("source_critic_copy", self.critic)
@@ -60,8 +69,10 @@ class SourceValues:
     def update(self, batch: Batch, noise: Noise) -> None:
         """Take one gradient step of the value and both critics."""
         with torch.no_grad():
-            best = self.copy(batch.obs_act).amin(1)
-        value = self.value(batch.obs)
+            more = self._more(batch)
+            pairs = torch.cat([batch.obs_act, *more], 2)
+            best = self.copy(pairs).amin(1)
+        value = self.value(torch.cat([batch.obs, *more], 2))
         if self.kind == "sql":
             loss = weighted_mean(sparse_errors(best, value, self.alpha))
             self.agent.log("sparse_weight", sparse_weights(best - value, self.alpha))
@@ -70,8 +81,8 @@ class SourceValues:
         minimise(loss, self.value)
         with torch.no_grad():
             keep = self.discount * (1 - batch.terminated)
-            y = torch.addcmul(batch.reward, keep, self.value(batch.next_obs))
-        q = self.critic(batch.obs_act)
+            y = torch.addcmul(batch.reward, keep, self.value(torch.cat([batch.next_obs, *more], 2)))
+        q = self.critic(pairs)
         critic_loss = 2 * weighted_mean((q - y[:, None]) ** 2)
         minimise(critic_loss, self.critic)
         self.copy.follow(self.critic, self.tau)
@@ -83,8 +94,14 @@ class SourceValues:
         """Freeze the networks and store the advantage of every source row as a column."""
         for net in (self.value, self.critic):
             net.freeze()
-        parts = [
-            (self.critic(batch.obs_act).amin(1) - self.value(batch.obs))[..., 0]
-            for _, batch in self.agent.data.sweep("source")
-        ]
+        parts = [self.advantage(batch)[..., 0] for _, batch in self.agent.data.sweep("source")]
         self.agent.data.add_column("source", ADVANTAGE, torch.cat(parts, 1))
+
+    def advantage(self, batch: Batch) -> Tensor:
+        """Give min Q - V of source rows, `(R, S, 1)`."""
+        more = self._more(batch)
+        best = self.critic(torch.cat([batch.obs_act, *more], 2)).amin(1)
+        return best - self.value(torch.cat([batch.obs, *more], 2))
+
+    def _more(self, batch: Batch) -> list[Tensor]:
+        return [] if self.more is None else [self.more(batch)]

@@ -154,10 +154,15 @@ class Net(Parameter):
         return y[:, 0] if self.copies is None else y
 
 
-def minimise(losses: Tensor, *parameters: Parameter) -> None:
+def minimise(losses: Tensor, *parameters: Parameter, limit: float | None = None) -> None:
     """Take one Adam step of all `parameters` on the sum of per-run losses `(R,)`.
 
     Runs share no parameter, so the sum's gradient is each run's own.
+
+    Args:
+        losses: One number per run.
+        parameters: What takes the step.
+        limit: Shorten each run's gradient, of all parameters together, to this norm.
 
     Raises:
         ValueError: `losses` does not hold one number per run.
@@ -166,6 +171,10 @@ def minimise(losses: Tensor, *parameters: Parameter) -> None:
     if losses.shape != (runs,):
         raise ValueError(f"expected one loss per run ({runs},), not {tuple(losses.shape)}")
     gradients = torch.autograd.grad(losses.sum(), [p.rows for p in parameters])
+    if limit is not None:
+        squares = torch.stack([(g.flatten(1) ** 2).sum(1) for g in gradients]).sum(0)
+        share = (limit / squares.sqrt().clamp(min=1e-12)).clamp(max=1)
+        gradients = [g * share.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.descend(gradient)
 

@@ -99,7 +99,11 @@ class ValueAligned(IQL[C], Generic[C]):
         """Declare the source's critics and value beside everything else."""
         super().build()
         self.trade_off, alpha = self.per_run("trade_off"), self.per_run("alpha")
-        self.source_values = SourceValues(
+        self.source_values = self.values_of_source(alpha)
+
+    def values_of_source(self, alpha: Tensor) -> SourceValues:
+        """Declare the source's critics and value."""
+        return SourceValues(
             self,
             self.config.advantage_source,
             alpha,

@@ -24,6 +24,7 @@ METHODS = {  # name -> (module and class, what it is in one line); .files are of
     "igdf": (".igdf:IGDF", "IQL on source rows of high contrastive score"),
     "dvdf-igdf": (".dvdf:DVDF", "IGDF that also asks how good a source row is"),
     "dvdf-otdf": (".dvdf:DVDFOTDF", "OTDF that also asks how good a row is"),
+    "v2a": (".v2a:V2A", "DVDF whose values know which dynamics a trajectory is of"),
     "droco": (".droco:DROCO", "IQL with robust bootstraps of source rows"),
     "tabb": (".tabb:TABB", "latent IQL on source rows answered as the target would"),
     "stc": (".stc:STC", "IQL on source rows with actions and rewards of the target"),
