@@ -72,6 +72,9 @@ def protocols(
         print(json.dumps(outline(found) | about | {"commands": lines}, indent=1))
     else:
         print("\n".join([*head(found), "", table(found, rows), ""]))
+        if not found.rows:
+            print("Its pairs are not known: there is nothing to train or to compare.")
+            return
         if lacking:
             print("\n".join(["Data that have to be imported:", *lacking, ""]))
         print("\n".join(["Data to be made first:", *made, ""] if made else []))
@@ -86,8 +89,8 @@ def listing(shown: Sequence[Protocol]) -> str:
     lines = [("protocol", "direction", "pairs", "methods", "numbers", "what")]
     for each in shown:
         here = f"{len(each.columns)}, {len(each.columns) - len(each.missing_methods)} here"
-        numbers = f"{_numbers(each)} of {len(each.rows) * len(each.columns)}"
-        lines.append((each.name, each.direction, str(len(each.rows)), here, numbers, each.title))
+        numbers = f"{_numbers(each)} of {each.size * len(each.columns)}"
+        lines.append((each.name, each.direction, str(each.size), here, numbers, each.title))
     ends = "\n".join(f"{side}: {text}." for side, text in SIDES.items())
     sources = "\n".join(_wrapped(f"{each.name}: {each.source}.") for each in shown)
     return f"{lay_out(lines)}\n\n{ends}\n\n{sources}\n\nNext: shiftgym protocols {shown[0].name}"
@@ -96,11 +99,11 @@ def listing(shown: Sequence[Protocol]) -> str:
 def head(found: Protocol) -> list[str]:
     """Say what a protocol is, where its numbers come from, and what to know about them."""
     references = sorted({row.reference for row in found.rows})
+    scores = f"scores by the reference returns of {' and '.join(references)}; " * bool(references)
     told = [
         f"{found.name}: {found.title}",
         f"{found.direction}: {SIDES[found.direction]}",
-        f"scores by the reference returns of {' and '.join(references)}; {found.seeds} seeds, "
-        f"{found.steps:,} updates",
+        f"{scores}{found.seeds} seeds, {found.steps:,} updates",
         f"numbers: {found.source}",
         *(f"- {remark}" for remark in found.remarks),
     ]
@@ -119,7 +122,7 @@ def table(found: Protocol, rows: Sequence[Row]) -> str:
         lines.append((str(row.source), str(row.target), *cells))
     if found.totals and len(rows) == len(found.rows):
         totals = [str(found.totals.get(key, UNKNOWN)) for key in found.columns]
-        lines.append(("total", f"{len(rows)} pairs", *totals))
+        lines.append(("total", f"{found.size} pairs", *totals))
     return lay_out(lines)
 
 
@@ -142,7 +145,7 @@ def outline(found: Protocol) -> dict[str, Any]:
         "name": found.name,
         "title": found.title,
         "direction": found.direction,
-        "size": len(found.rows),
+        "size": found.size,
         "numbers": _numbers(found),
         "seeds": found.seeds,
         "steps": found.steps,

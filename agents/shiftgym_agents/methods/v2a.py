@@ -9,7 +9,7 @@ modality z (see `modalities`), the source's critics and value learn Q(s, a, z) a
     the rest  : DVDF on IGDF's score (see `dvdf`), trade_off 0.6, keep 0.5, with this A; value,
                 critics and actor of the target see no z
 
-Several sources are joined in one pair; what each row came from is not told to the method.
+Several sources are joined in one pair; which of them a row came from is not told to the method.
 
 Stated: modalities that are the same all along a trajectory, advantages given them, filtering as
 before. Read in released code: everything above, SQL with alpha 0.2 for all robots, sizes and steps

@@ -55,12 +55,8 @@ def torch_gru(modalities: Modalities, run: int) -> torch.nn.GRU:
     w, b, u, c = (part[run].detach() for part in modalities.encoder.parts())
     gru = torch.nn.GRU(len(w), modalities.encoder.width, batch_first=True).double()
     with torch.no_grad():
-        for name, part in {
-            "weight_ih": w.T,
-            "weight_hh": u.T,
-            "bias_ih": b[0],
-            "bias_hh": c[0],
-        }.items():
+        parts = {"weight_ih": w.T, "weight_hh": u.T, "bias_ih": b[0], "bias_hh": c[0]}
+        for name, part in parts.items():
             getattr(gru, f"{name}_l0").copy_(part)
     return gru
 
@@ -81,10 +77,8 @@ def applied(layers: list[tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
 
 def test_every_row_has_the_modality_of_its_whole_trajectory(agent: V2A) -> None:
     for run in range(2):
-        pieces, gru = (
-            steps_of(make_pair(run, source=(120, 90)[run], target=60)),
-            torch_gru(agent.modalities, run),
-        )
+        pieces = steps_of(make_pair(run, source=(120, 90)[run], target=60))
+        gru = torch_gru(agent.modalities, run)
         numbers = np.repeat(np.arange(len(pieces)), [len(piece) for piece in pieces])
         stored = agent.data.columns["source"][TRAJECTORY][run, : len(numbers)]
         assert (stored.numpy() == numbers).all()
@@ -94,7 +88,7 @@ def test_every_row_has_the_modality_of_its_whole_trajectory(agent: V2A) -> None:
                 _, h = gru(torch.from_numpy(piece)[None])
                 z = applied(head, h[0, 0])[0, :4]
             torch.testing.assert_close(agent.modalities.codes[run, number], z, atol=1e-5, rtol=0)
-    batch = agent.data.batch(torch.arange(40).expand(2, -1), 40)
+    batch = agent.data.batch(torch.arange(90).expand(2, -1), 90)
     found = agent.modalities.of(batch)
     for run in range(2):
         own = batch.columns[TRAJECTORY][run, :, 0].long()
@@ -106,10 +100,8 @@ def test_trajectories_of_several_sources_stay_apart_and_long_ones_are_cut() -> N
     """1,300 steps without an end are two trajectories, and never go on in the next source."""
     one, two = make_arrays(1300, 0), make_arrays(60, 1)
     one["terminated"][:] = one["truncated"][:] = False
-    target = make_pair().target
-    joined = dataclasses.replace(
-        make_pair(), source=Sources([one, two], ["one", "two"]), target=target
-    )
+    both = Sources([one, two], ["one", "two"])
+    joined = dataclasses.replace(make_pair(), source=both)
     found = make([joined]).modalities
     ends = np.flatnonzero(two["terminated"] | two["truncated"]) + 1
     starts = [0, 1000, 1300, *(1300 + ends[:-1])]
@@ -166,13 +158,9 @@ def test_one_update_takes_the_e_step_and_then_the_m_step() -> None:
     kl = torch.stack(
         [0.5 * (m**2 + (2 * s).exp() - 1 - 2 * s).sum() for m, s in zip(means, logs, strict=True)]
     ).mean()
-    wanted = torch.autograd.grad(
-        errors(codes, members) + 0.3 * kl,
-        [gru.weight_hh_l0, modalities.head.rows],
-        retain_graph=True,
-    )
+    learned = [gru.weight_hh_l0, modalities.head.rows]
+    wanted = torch.autograd.grad(errors(codes, members) + 0.3 * kl, learned)
     before = modalities.decoder.rows.detach().clone()
-    agent.data.batch(torch.zeros(1, 0, dtype=torch.int64), 0)
     modalities.update(agent.data.batch(torch.zeros(1, 0, dtype=torch.int64), 0), noise)
 
     first = modalities.encoder.weights.state["m"], modalities.head.state["m"]
@@ -265,9 +253,8 @@ def test_one_modality_for_all_leaves_dvdf(agent: V2A) -> None:
         values.update(one.data.batch(torch.arange(30)[None], 30), {})
     batch: Batch = ours.data.batch(torch.arange(60)[None], 60)
     with torch.no_grad():
-        torch.testing.assert_close(
-            mine.advantage(batch), theirs.advantage(batch), atol=1e-6, rtol=0
-        )
+        found, wanted = mine.advantage(batch), theirs.advantage(batch)
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)
 
 
 def test_all_weight_on_dynamics_keeps_what_igdf_keeps(agent: V2A) -> None:

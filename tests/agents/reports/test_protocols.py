@@ -17,7 +17,15 @@ from shiftgym_agents.methods.table import METHODS, method
 from shiftgym_agents.reports.protocols import BASELINES, direction_of, names, protocol
 
 NAMES = names()
-OTHERS = {"dara", "bosa", "srpo", "mobody", "cql"}  # published methods the package may not have
+OTHERS = {
+    "dara",
+    "bosa",
+    "srpo",
+    "mobody",
+    "cql",
+    "taf-dt",
+    "v2a-otdf",
+}  # published methods the package may not have
 ROBOTS = ("halfcheetah", "hopper", "walker2d", "ant")
 
 # --- the data ---------------------------------------------------------------------------------
@@ -58,7 +66,7 @@ def test_scores_are_plausible_and_columns_sum_to_the_printed_totals(name: str) -
     for key in found.columns:
         cells = [row.published[key] for row in found.rows if key in row.published]
         assert all(-5 < c.mean < 130 and (c.std is None or 0 <= c.std < 30) for c in cells)
-        if key in found.totals and len(cells) == len(found.rows):
+        if key in found.totals and len(cells) == found.size:
             assert sum(c.mean for c in cells) == pytest.approx(found.totals[key], abs=1e-6)
 
 
@@ -83,7 +91,8 @@ SUMS = {  # printed totals, and sums by robot taken from the tables by hand
 def test_sums_are_those_taken_by_hand(name: str, robot: str | None) -> None:
     found = protocol(name)
     rows = [row for row in found.rows if robot in (None, row.target.domain.robot)]
-    sums = [sum(row.published[key].mean for row in rows) for key in found.columns]
+    known = [key for key in found.columns if any(key in row.published for row in rows)]
+    sums = [sum(row.published[key].mean for row in rows) for key in known]
     assert sums == pytest.approx(SUMS[name, robot], abs=1e-6)
 
 
@@ -95,6 +104,26 @@ def test_totals_of_tables_with_unknown_cells() -> None:
     gains = protocol("dvdf-kinematic").totals
     assert gains["dvdf-igdf"] / gains["igdf"] == pytest.approx(1.163, abs=1e-3)
     assert gains["dvdf-otdf"] / gains["otdf"] == pytest.approx(1.188, abs=1e-3)
+
+
+def test_totals_without_their_cells() -> None:
+    newest = {"otdf-morph": 2078.2, "otdf-kinematic": 1900.6, "otdf-gravity": 1347.3}
+    for name, total in newest.items():
+        found = protocol(name)
+        assert found.totals["taf-dt"] == total > found.totals["otdf"] and found.size == 36
+        assert "taf-dt" in found.missing_methods
+    assert protocol("otdf-kinematic").totals["otdf"] == 1547.6
+    mixed = protocol("v2a-mixed")
+    assert mixed.size == 24 and not mixed.rows and mixed.commands("v2a") == []
+    gains = [mixed.totals[key] for key in mixed.columns]
+    assert gains == [1286.7, 1374.7, 1562.5, 1319.5, 1395.9, 1612.9]
+
+
+def test_a_protocol_without_pairs_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["protocols", "v2a-mixed"]) == 0
+    printed = capsys.readouterr().out
+    assert "24 pairs" in printed and "1562.5" in printed and "nothing to train" in printed
+    assert "reference returns of" not in printed and "shiftgym train" not in printed
 
 
 @pytest.mark.parametrize("shift", ["morph", "kinematic", "gravity-x0p5"])

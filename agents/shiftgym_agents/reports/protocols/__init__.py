@@ -2,7 +2,8 @@
 
 One TOML file each. Its `table` has a line per pair and a column per method: `39.1±2.3` is mean and
 standard deviation over seeds, `39.1` a mean alone, `-` a number that is not known; the last line
-may hold the totals as printed. Scores go from 0 to 100 by the file's `reference`.
+may hold the totals as printed, and is alone where the pairs are not known. Scores go from 0 to 100
+by the file's `reference`.
 
 Experiments go in one of two directions, whose numbers never compare (`direction_of`):
 
@@ -79,6 +80,7 @@ class Protocol:
         source: where the numbers come from.
         remarks: what is inferred or chosen here, and what is known to be inconsistent.
         origins: whose imported data count as the experiment's own, by side: the published files.
+        size: the number of its pairs, also where they are not known.
         target_share: the part of an imported target that it trains on.
         seeds: runs per pair.
         steps: gradient updates per run.
@@ -98,6 +100,7 @@ class Protocol:
     columns: Mapping[str, Column]
     rows: tuple[Row, ...]
     totals: Mapping[str, float]
+    size: int
     target_share: float = 1.0
 
     @property
@@ -155,6 +158,7 @@ def protocol(name: str) -> Protocol:
     reference = given.pop("reference")
     rows = tuple(_row(*pair, reference, known) for pair, known in cells.items())
     given["remarks"] = tuple(given["remarks"])
+    given.setdefault("size", len(rows))
     given["origins"] = {side: tuple(origins) for side, origins in given["origins"].items()}
     return Protocol(name, columns=columns, rows=rows, totals=totals, **given)
 
