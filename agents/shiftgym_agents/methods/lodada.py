@@ -111,6 +111,10 @@ class LoDADA(Supported[LoDADAConfig]):
         self.data.add_column("source", KEPT, kept)
         self.data.add_column("source", CLOSENESS, closeness)
 
+    def source_scores(self) -> Tensor | None:
+        """Give how close every source row's cluster is to the target, `(R, N)`."""
+        return self.data.columns["source"].get(CLOSENESS)
+
     def choose(self, batch: Batch, noise: Noise) -> tuple[Batch, Tensor | None]:
         """Keep source rows of the clusters kept, and weigh them by closeness."""
         self.log("passing_rows", batch.source.columns[KEPT])
@@ -131,7 +135,8 @@ def judged(
         keep: Share of source rows to keep at least.
 
     Returns:
-        Which clusters are kept, `(count,)` bool, and their d' in [-1, 0], 0 for the others.
+        Which clusters are kept, `(count,)` bool, and the d' of all: in [-1, 0] where they are kept,
+        below where they are not. Without target rows it is that of the largest divergence.
     """
     sizes = torch.bincount(sources, minlength=count)
     sums = apart.new_zeros(count).index_add(0, sources, apart)
@@ -143,7 +148,8 @@ def judged(
     kept = torch.zeros(count, dtype=torch.bool, device=apart.device)
     kept[order] = before < keep * len(apart) - 1e-6
     kept &= sizes > 0
-    seen = divergence[kept & known]
-    low, high = (seen.amin(), seen.amax()) if len(seen) else (apart.new_zeros(()),) * 2
-    closeness = (low - ranked.minimum(high)) / (high - low + 1e-8)
-    return kept, torch.where(kept, closeness, 0)
+    seen, compared = divergence[kept & known], divergence[known & (sizes > 0)]
+    if not len(seen):
+        return kept, torch.zeros_like(divergence)
+    low, high = seen.amin(), seen.amax()
+    return kept, (low - torch.where(known, divergence, compared.amax())) / (high - low + 1e-8)

@@ -40,6 +40,7 @@ from shiftgym_agents.core.data import Batch
 from shiftgym_agents.methods.iql import IQL, IQLConfig
 
 CORRECTED = "corrected"  # column of source rows: action, reward, and whether they are corrected
+LEFT = "left"  # column of source rows: the share of f's error that the other action leaves
 
 
 @dataclass(frozen=True)
@@ -79,22 +80,29 @@ class STC(IQL[STCConfig]):
 
     def store_corrections(self) -> None:
         """Store every source row's action and reward to train on as a column."""
-        parts: list[Tensor] = []
-        for _, batch in self.data.sweep("source"):
-            act, reward, accepted = self.corrected(batch)
-            parts.append(torch.cat([act, reward, accepted.to(self.dtype)], 2))
-        self.data.add_column("source", CORRECTED, torch.cat(parts, 1))
+        parts = [torch.cat(self.corrected(batch), 2) for _, batch in self.data.sweep("source")]
+        found = torch.cat(parts, 1)
+        self.data.add_column("source", CORRECTED, found[..., :-1])
+        self.data.add_column("source", LEFT, found[..., -1])
 
-    def corrected(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Give actions `(R, B, A)`, rewards and whether they are corrected, `(R, B, 1)`."""
+    def source_scores(self) -> Tensor | None:
+        """Give how little f's error falls by the other action, for every source row, `(R, N)`."""
+        return self.data.columns["source"].get(LEFT)
+
+    def corrected(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Correct source rows.
+
+        Returns:
+            Actions `(R, B, A)`, rewards, whether they are corrected, and the share of f's error
+            that is left, `(R, B, 1)` each.
+        """
         change = self.reward_change(batch, act := self.models.action(batch).detach())
         with torch.no_grad():
             before = self.models.forward_error(batch, batch.act)
-            accepted = self.models.forward_error(batch, act) < (1 - self.threshold) * before
-        if not self.config.selective:
-            accepted = torch.ones_like(accepted)
+            left = self.models.forward_error(batch, act) / before.clamp(min=1e-12)
+        accepted = left < 1 - self.threshold if self.config.selective else torch.ones_like(left) > 0
         reward = batch.reward + torch.where(accepted, change, 0)
-        return torch.where(accepted, act, batch.act), reward, accepted
+        return torch.where(accepted, act, batch.act), reward, accepted.to(left), left
 
     def reward_change(self, batch: Batch, act: Tensor) -> Tensor:
         """Give how the reward changes from the row's own action to another, `(R, B, 1)`."""

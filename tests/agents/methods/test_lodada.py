@@ -128,9 +128,9 @@ def test_clusters_are_judged_as_by_sorting(keep: float) -> None:
             rows += int((sources == c).sum())
     assert sorted(np.flatnonzero(kept)) == sorted(wanted) and rows >= keep * 200 - 1e-6
     low, high = (f(means[c] for c in wanted if c in means) for f in (min, max))
-    for c in range(8):
-        d = (low - min(means.get(c, np.inf), high)) / (high - low) if c in wanted else 0
-        assert closeness[c] == pytest.approx(d, abs=1e-6)
+    for c in (*means, 6):
+        d = (low - means.get(c, max(means.values()))) / (high - low)
+        assert closeness[c] == pytest.approx(d, abs=1e-6) and (-1.001 <= d or c not in wanted)
     assert (6 in wanted) == (keep == 1.0)
 
 
@@ -147,8 +147,9 @@ def test_clusters_are_judged_by_the_mean_log_ratio_of_their_rows() -> None:
         assert (kept == passes[own.astype(int)]).all() and 0.6 <= kept.mean() < 1
         assert apart[passes].max() < apart[~passes].min()
         low, high = apart[passes].min(), apart[passes].max()
-        wanted = (low - apart[own.astype(int)]) / (high - low) * kept
-        np.testing.assert_allclose(closeness, wanted, atol=1e-6)
+        wanted = (low - apart[own.astype(int)]) / (high - low)
+        np.testing.assert_allclose(closeness, wanted, atol=1e-6, rtol=1e-4)
+    assert agent.source_scores() is agent.data.columns["source"][CLOSENESS]
 
 
 def test_batches_keep_passing_rows_and_weigh_them() -> None:
