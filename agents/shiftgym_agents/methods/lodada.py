@@ -20,6 +20,9 @@ is of the dynamics, as the aim is; DARA's two classifiers give it. Chosen: k-mea
 (s, a, s' - s) standardised with both domains weighing half, 0.7 kept, the weights, bounded as
 OTDF's are, the filter over the data set, a cluster without target rows dropped first (what a
 classifier says there is a guess). Preset `paper` has OTDF's released CVAE; `official` is `paper`.
+
+To know: a cluster of (s, a, s') is chosen by what happened, so KL_c is the mean log-ratio of rows
+alike in all three, and no divergence of the dynamics at (s, a).
 """
 
 from __future__ import annotations
