@@ -83,12 +83,10 @@ class LoDADA(Supported[LoDADAConfig]):
     def pretraining(self) -> list[Stage]:
         """Train the classifiers, judge the clusters, then train the CVAE."""
         stage = self.classifiers.stage()
-        learned = stage.finish
+        learned = stage.finish or self.classifiers.freeze
 
         def finish() -> None:
-            if learned is not None:
-                learned()
-            self.classifiers.freeze()
+            learned()
             self.store()
 
         return [replace(stage, finish=finish), self.cvae.stage()]
