@@ -184,8 +184,11 @@ def test_a_shift_of_one_half_of_the_plane_is_found_there() -> None:
     right = source["observations"][:, 0] > 0
     source["next_observations"] = source["next_observations"] + np.float32(0.3) * right[:, None]
     target = point_mass(600, experts, experts, 1)
-    pair = dataclasses.replace(make_pair(), source=source, target=target)
-    changes: dict = dict(classifier_steps=300, classifier_noise=0.1, clusters=10, keep=0.4)
+    parts = {"source": source, "target": target}
+    pair = dataclasses.replace(make_pair(), **parts, domain=None, reference=None)
+    changes: dict = dict(
+        support=0.0, classifier_steps=300, classifier_noise=0.1, clusters=10, keep=0.4
+    )
     config = small("lodada", learning_rate=3e-3, batch=64, **changes)
     agent = make_agent("lodada", config, pairs=[pair])
     train(agent, updates=0)

@@ -203,7 +203,8 @@ def two_systems(seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 def test_modalities_tell_two_systems_apart() -> None:
     source, kind = two_systems(0)
-    pair = dataclasses.replace(make_pair(), source=source, target=two_systems(1)[0])
+    parts = {"source": source, "target": two_systems(1)[0]}
+    pair = dataclasses.replace(make_pair(), **parts, domain=None, reference=None)
     changes: dict = dict(modality_rate=1e-2, modality_width=16, modality_size=2, width=16)
     config = small("v2a", modality_crop=10, modality_steps=150, **changes)
     agent = make_agent("v2a", config, pairs=[pair])
