@@ -71,7 +71,7 @@ class LoDADA(Supported[LoDADAConfig]):
     def build(self) -> None:
         """Declare clusters and classifiers besides IQL's networks and the CVAE."""
         super().build()
-        require_share(self.configs, self.kept)
+        require_share(self.configs)
         self.clusters = Clusters(self, self.config)
         self.classifiers = Classifiers(self, self.config)
 

@@ -114,7 +114,7 @@ class OTDF(Supported[C], Generic[C]):
     def build(self) -> None:
         """Declare IQL's networks and the CVAE; refuse rows that have no cost."""
         super().build()
-        require_share(self.configs, self.kept)
+        require_share(self.configs)
         for run, one in enumerate(self.configs):
             for side in SIDES:
                 rows = transitions(self, side, run)

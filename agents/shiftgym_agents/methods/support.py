@@ -125,14 +125,14 @@ class Supported(IQL[C], Generic[C]):
         return torch.tanh(output[..., : self.act_size] + std * normal)
 
 
-def require_share(configs: Sequence[Any], kept: int) -> None:
+def require_share(configs: Sequence[Any]) -> None:
     """Refuse runs that keep different shares of their source rows, or none.
 
     Raises:
         ShiftgymError: The message gives the shares.
     """
     shares = sorted({config.keep for config in configs})
-    if len(shares) > 1 or kept < 1:
+    if len(shares) > 1 or int(shares[0] * configs[0].batch + 1e-9) < 1:
         raise ShiftgymError(
             f"Runs in lockstep share one --keep, of at least one row of {configs[0].batch} and at "
             f"most 1, got {shares}."
