@@ -91,7 +91,7 @@ def record(mass: float, rows: int, gain: float, noise: float, seed: int) -> dict
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    logs = {"light": (LIGHT, 20_000, 2.0), "heavy": (HEAVY, 1_000, 1.0)}  # the latter's too weak
+    logs = {"light": (LIGHT, 10_000, 2.0), "heavy": (HEAVY, 1_000, 1.0)}  # the latter's too weak
     for name, (mass, rows, gain) in logs.items():
         log = record(mass, rows, gain, noise=4.0, seed=0)
         np.savez(folder / f"{name}.npz", **log)

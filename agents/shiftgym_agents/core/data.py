@@ -196,7 +196,10 @@ class Data:
                     pieces.append(piece)
                     own = origins_of(arrays)
                     self._origins[found[key][0]] = Origins(
-                        *(getattr(own, f.name)[kept[side]] for f in fields(Origins))
+                        *(
+                            getattr(own, f.name)[kept[side]].astype(np.int32)
+                            for f in fields(Origins)
+                        )
                     )
                 places[side].append(found[key])
         self.rows = torch.from_numpy(np.concatenate(pieces)).to(self.device, dtype)
@@ -282,7 +285,7 @@ class Data:
         for name in (f.name for f in fields(Origins)):
             rows = [getattr(self._origins[int(start)], name) for start in self.offset[side]]
             filled = [np.pad(row, (0, longest - len(row)), "edge") for row in rows]
-            found[name] = torch.from_numpy(np.stack(filled)).to(self.device)
+            found[name] = torch.from_numpy(np.stack(filled)).to(self.device).long()
         return found
 
 

@@ -16,7 +16,7 @@ from shiftgym.cli import main as shiftgym
 from shiftgym_agents.methods.table import method
 
 ROOT = Path(__file__).parents[3]
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```", re.M | re.S)
 SHORTER = {"--steps": "10", "--evaluate-every": "10", "--seeds": "1", "--episodes": "2"}
 QUIET = ["--no-progress", "--device", "cpu", "--backend", "eager", "--threads", "1"]
 
