@@ -45,7 +45,13 @@ def restore_agent(out: Path, device: torch.device | str = "cpu") -> Agent[Any]:
 
 def _pair(entry: dict[str, Any], out: Path) -> TrainingPair:
     """Load the datasets of one run."""
-    pair = reopen(entry, domain_of(entry, out), reference_of(entry, out))
+    where, worth = domain_of(entry, out), reference_of(entry, out)
+    try:
+        pair = reopen(entry, where, worth)
+    except ShiftgymError:
+        raise
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+        raise ShiftgymError(f"{out / 'config.json'} is damaged: its data: {error}") from None
     hashes = describe_data(pair)
     for side, name in zip(("source", "target"), (entry["source"], entry["target"]), strict=True):
         if hashes[f"{side}_sha256"] != entry.get(f"{side}_sha256"):

@@ -131,6 +131,12 @@ def test_a_run_is_restored_from_its_files(logs: Path, tmp_path: Path) -> None:
     about = json.loads((out / "config.json").read_text())["runs"][0]
     assert about["source"] == f"{logs / 'source.hdf5'} x0.5 + {logs / 'target.npz'}"
     assert [part["rows"] for part in about["sources"]] == [100, 100]
+    whole = json.loads((out / "config.json").read_text())
+    for bent in ({"sources": 3}, {"sources": [{}]}, {"bounds": 1}, {"domain": {"env": "x"}}):
+        runs = [entry | bent for entry in whole["runs"]]
+        (out / "config.json").write_text(json.dumps(whole | {"runs": runs}))
+        with pytest.raises(ShiftgymError, match="damaged"):
+            restore_agent(out)
 
 
 # --- actions --------------------------------------------------------------------------------------
