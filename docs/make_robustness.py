@@ -135,7 +135,7 @@ def page(found: dict[str, list[Curve]]) -> str:
     about = facts(robot, curves[0])
     runs = [" ".join(f"{RUNS}/{curve.name}-{name}" for curve in of) for name, of in found.items()]
     perturb = f"--perturb {','.join(suites(curves))} --episodes {about['episodes']}"
-    commands = ["python benchmarks/grid.py cpu-reverse"]
+    commands = ["# trained with the settings of docs/data/grids/cpu-reverse.json"]
     commands += [f"shiftgym eval {each} \\\n    {perturb}" for each in runs]
     commands += [f"python docs/make_robustness.py {RUNS}/*"]
     return PAGE.format(

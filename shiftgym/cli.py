@@ -51,6 +51,14 @@ COMMANDS = {
     "data import": ("shiftgym_tools.importers:import_dataset", "import D4RL, OTDF, ODRL or Minari"),
     "train": ("shiftgym_agents.commands.train:train", "train an agent on a source and a target"),
     "eval": ("shiftgym_agents.commands.evaluate:evaluate", "evaluate trained agents anew"),
+    "sweep": (
+        "shiftgym_agents.commands.sweep:sweep",
+        "train a grid of runs: here, on Ray or on Slurm",
+    ),
+    "leaderboard": (
+        "shiftgym_agents.commands.leaderboard:leaderboard",
+        "rank the methods of a sweep, with intervals and bars",
+    ),
     "report": ("shiftgym_agents.commands.report:report", "tables and curves of trained agents"),
     "export": ("shiftgym_agents.commands.export:export", "write a trained policy as ONNX"),
     "protocols": (

@@ -9,6 +9,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 INSTALL = "pip install 'shiftgym[agents]'"
+INSTALL_PART = {  # what one extra brings, and how to install it
+    "ray": "pip install 'shiftgym[ray]'",
+    "submitit": "pip install 'shiftgym[slurm]'",
+    "pyarrow": "pip install 'shiftgym[tables]'",
+}
 ERRORS = "shiftgym-ascii"  # name of the codec error handler
 PLAIN = {
     "±": "+-", "×": "x", "·": "*", "−": "-", "–": "-", "—": "-", "→": "->", "≤": "<=", "≥": ">=",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -14,8 +15,10 @@ from shiftgym.datasets.listing import makeable
 from shiftgym.datasets.load import locate
 from shiftgym.datasets.names import DatasetName
 from shiftgym_agents.methods.table import method
+from shiftgym_agents.reports import comparison
 from shiftgym_agents.reports.protocols import UNKNOWN, Protocol, Row, names, protocol
 from shiftgym_agents.reports.report import lay_out
+from shiftgym_agents.reports.results import read_results
 
 WIDTH = 100
 SIDES = {
@@ -29,6 +32,7 @@ def protocols(
     methods: tuple[str, ...] = (),
     robot: str | None = None,
     commands: bool = False,
+    results: Path | None = None,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
 ) -> None:
     """List published experiments, or show one: its numbers and the commands that run it anew.
@@ -41,18 +45,20 @@ def protocols(
     Example: shiftgym protocols otdf-morph --robot hopper --methods otdf bc
 
     To run a part of one: shiftgym protocols otdf-morph --methods otdf --commands > run.sh,
-    then sh run.sh, and shiftgym report runs/otdf-morph/* --protocol otdf-morph to compare.
+    then sh run.sh, and shiftgym report runs/otdf-morph/* --protocol otdf-morph to compare. To run
+    all of it, on several machines if need be: shiftgym sweep otdf-morph.
 
     Args:
         name: The protocol to show; all are listed without it.
         methods: Commands of these methods; all that are in the package by default.
         robot: Pairs of this robot only.
         commands: Print the commands alone, for a shell.
+        results: A table that shiftgym sweep --collect wrote: show it beside the published numbers.
         json_: Print JSON for programs.
     """
     if name is None:
         shown = [protocol(each) for each in names()]
-        if methods or robot or commands:
+        if methods or robot or commands or results:
             raise DomainError("Say of which protocol: shiftgym protocols otdf-morph ...")
         print(json.dumps([outline(each) for each in shown], indent=1) if json_ else listing(shown))
         return
@@ -61,6 +67,10 @@ def protocols(
         if wanted in found.missing_methods:
             raise DomainError(f"{wanted} is not in this package; its published numbers are shown.")
         method(wanted)
+    if results is not None:
+        made = comparison.compare(found, read_results(results).groups())
+        print(json.dumps(comparison.describe(made), indent=1) if json_ else comparison.table(made))
+        return
     rows = _rows(found, robot)
     lines = [each for key in methods or found.methods for each in found.commands(key, robot)]
     made, lacking = data_commands(rows)

@@ -12,6 +12,7 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.commands.members import finish, gather
 from shiftgym_agents.reports import comparison, protocols
 from shiftgym_agents.reports import report as reports
+from shiftgym_agents.reports.results import is_table, read_results
 
 
 def report(
@@ -29,11 +30,14 @@ def report(
     scores made anew from returns by the paper's reference; what is missing is listed, and so are
     runs that are of no pair of it, or of the other direction.
 
+    A table that shiftgym sweep --collect wrote (CSV or Parquet) is read like the run directories
+    that it was collected from.
+
     What is no run directory, damaged, or without an evaluation yet is left out and named, and the
     exit code is 1. Runs without a score reference are shown in returns, in a table of their own.
 
     Args:
-        run: A run directory; unfinished ones are marked.
+        run: A run directory, or a table of many; unfinished ones are marked.
         others: More of them, to compare.
         out: Where the picture of the learning curves goes; curves.png beside the first run's files
             by default.
@@ -42,9 +46,10 @@ def report(
     """
     published = None if protocol is None else protocols.protocol(protocol)
     left_out: list[str] = []
-    read = gather((run, *others), reports.read_run, left_out)
+    read = gather((run, *others), read_any, left_out)
     groups = [group for _, own in read for group in own]
-    picture = out or (None if json_ or published else read[0][0] / "curves.png")
+    home = run.parent if is_table(run) else read[0][0]
+    picture = out or (None if json_ or published else home / "curves.png")
     if picture is not None:
         if picture.suffix not in (".png", ".pdf", ".svg"):
             raise ShiftgymError(f"--out {picture}: pictures end in .png, .pdf or .svg.")
@@ -61,5 +66,11 @@ def report(
     else:
         print(reports.table(groups))
         told = "Scores: 0 random, 100 expert. " if any(group.scored for group in groups) else ""
-        print(f"\n{told}Curves: {picture}. Next: shiftgym eval {read[0][0]}")
+        after = f"leaderboard {run}" if is_table(run) else f"eval {read[0][0]}"
+        print(f"\n{told}Curves: {picture}. Next: shiftgym {after}")
     finish(left_out)
+
+
+def read_any(path: Path) -> list[reports.Group]:
+    """Read the groups of a run directory, or of a table."""
+    return read_results(path).groups() if is_table(path) else reports.read_run(path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shiftgym.cli import main
+from shiftgym_agents.sweeps.grid import read_grids
 
 
 @pytest.fixture(scope="module")
@@ -21,30 +23,33 @@ def script() -> Any:
     return module
 
 
-@pytest.mark.parametrize("name", ["bc", "iql", "otdf", "tabb"])
 def test_commands_are_understood(
-    name: str, script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = script.train_command(name, 600, "cpu", tmp_path).split()
-    assert main([*command, "--help"]) == 0
-    shown = capsys.readouterr().out
-    assert "default: 600)" in shown or "--steps" in shown
+    for command in script.commands(600, "cpu", tmp_path, tmp_path / "curves.png"):
+        assert main([*shlex.split(command), "--help"]) == 0
+    assert "steps=600" in capsys.readouterr().out
 
 
-def test_an_interrupted_method_is_resumed_and_a_finished_one_left_alone(
+def test_settings_are_those_of_the_laptop_protocol_but_for_its_length(script: Any) -> None:
+    (grid,) = read_grids(script.GRID)
+    (laptop,) = read_grids("laptop")
+    shorter = {"steps", "cvae_steps", "representation_steps", "finetune_steps", "anchor_steps"}
+    for name, value in laptop.settings.items():
+        same = grid.settings[name] == value
+        assert same or (name in shorter and grid.settings[name] < value), name
+    assert (grid.seeds, grid.methods) == (3, ("bc", "iql", "otdf", "tabb"))
+
+
+def test_what_fails_ends_it_and_the_next_time_starts_with_it(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[str]] = []
 
     def interrupted(arguments: list[str]) -> int:
         asked.append(arguments)
-        return 0
+        return 130
 
     monkeypatch.setattr(script, "main", interrupted)
-    (tmp_path / "bc").mkdir()
-    (tmp_path / "bc" / "result.json").write_text("{}")
-    (tmp_path / "iql").mkdir()
-    (tmp_path / "iql" / "config.json").write_text("{}")
-    assert script.quickstart(out=tmp_path) == 1
-    assert [words[:2] for words in asked] == [["data", "make"], ["train", "iql"]]
-    assert asked[1][-1] == "--resume"
+    assert script.quickstart(out=tmp_path, picture=tmp_path / "curves.png") == 1
+    assert [words[:2] for words in asked] == [["sweep", "quickstart"]]

@@ -1,0 +1,260 @@
+"""Plan a sweep: which runs are wanted, which directories hold some, and how the rest is packed.
+
+Runs of one robot, method and configuration train in lockstep; such a group has one directory under
+the sweep's folder, named after a hash of all that decides its numbers:
+
+    runs/sweeps/iql-hopper-0f3a61c2b9/
+      group.json    the group: method, configuration, runs, evaluation, data; and how it updates
+      ...           what any training writes (config.json, metrics.csv, ..., result.json)
+      log.txt       what it said;  failure.txt  why it failed, where it did
+
+A directory that is there keeps its runs: a grid that grows by seeds or pairs trains the new ones
+alone, whoever trained the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.datasets.canonical import canonical
+from shiftgym.datasets.load import find, locate
+from shiftgym.datasets.packaged import packaged_index
+from shiftgym_agents.sweeps.grid import NO_SOURCE, Grid, Wanted
+from shiftgym_agents.training.artifacts import read_json
+from shiftgym_agents.training.records import fits
+
+GROUP, STARTED, LOG, FAILURE = "group.json", "started.json", "log.txt", "failure.txt"
+SHAPE = {
+    "method": str, "robot": str, "config": dict, "reference": str, "every": int, "episodes": int,
+    "runs": [[str | int]], "data": dict,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Group:
+    """Hold the runs that train in lockstep in one directory.
+
+    Attributes:
+        method: their method.
+        robot: their robot.
+        config: their hyperparameters.
+        reference: table of scores; empty for each target's own.
+        every: updates between evaluations.
+        episodes: per run and evaluation.
+        runs: (source, target, seed) of each.
+        data: SHA-256 by dataset, of those whose content is known before they are here.
+    """
+
+    method: str
+    robot: str
+    config: Mapping[str, Any]
+    reference: str
+    every: int
+    episodes: int
+    runs: tuple[tuple[str, str, int], ...]
+    data: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """Name its directory."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return f"{self.method}-{self.robot}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+    @property
+    def datasets(self) -> list[str]:
+        """List the datasets it needs."""
+        every = (name for source, target, _ in self.runs for name in (source, target))
+        return [name for name in dict.fromkeys(every) if name != NO_SOURCE]
+
+    def wanted(self) -> list[Wanted]:
+        """List its runs."""
+        rest = self.reference, self.every, self.episodes
+        return [Wanted(self.method, self.config, *run, *rest) for run in self.runs]
+
+    def plain(self) -> dict[str, Any]:
+        """Give it as JSON."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any], path: Path) -> Group:
+        """Make a group of what `plain` gave.
+
+        Raises:
+            ShiftgymError: It is none.
+        """
+        own = {name: given.get(name) for name in SHAPE}
+        runs = given.get("runs")
+        if not fits(own, SHAPE) or any(
+            [type(part) for part in run] != [str, str, int] for run in runs or ()
+        ):
+            raise ShiftgymError(f"{path} is damaged: it holds no group of runs.")
+        own["runs"] = tuple((source, target, seed) for source, target, seed in own["runs"])
+        return cls(**own)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Hold a group and where it stands.
+
+    Attributes:
+        group: its runs.
+        out: its directory.
+        state: ``done``, ``failed``, ``begun`` or ``new``.
+        reason: why it failed, in a line.
+    """
+
+    group: Group
+    out: Path
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Hold what a sweep is made of.
+
+    Attributes:
+        grids: what was asked for.
+        wanted: the runs by grid and variant.
+        groups: directories that hold them, in the order in which they train.
+        missing: datasets that are not here.
+    """
+
+    grids: tuple[Grid, ...]
+    wanted: tuple[tuple[str, str, Wanted], ...]
+    groups: tuple[Planned, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def left(self) -> list[Planned]:
+        """List the groups that are not done."""
+        return [each for each in self.groups if each.state != "done"]
+
+
+def identity(run: Wanted) -> str:
+    """Give one text for equal runs."""
+    return json.dumps(asdict(run), sort_keys=True)
+
+
+def plan(grids: Sequence[Grid], out: Path) -> Plan:
+    """Plan grids in a folder of run directories.
+
+    Raises:
+        DomainError: A grid names what there is not.
+        ShiftgymError: A directory of the folder is damaged.
+    """
+    wanted = tuple(
+        (grid.name, variant, run) for grid in grids for variant, run in grid.wanted()
+    )
+    lockstep = {identity(run): grid.lockstep for grid in grids for _, run in grid.wanted()}
+    left = {identity(run): run for _, _, run in wanted}
+    place = {each: k for k, each in enumerate(left)}
+    found: list[tuple[int, Group]] = []
+    for group in existing(out):
+        own = [identity(run) for run in group.wanted()]
+        if all(each in left for each in own) and _current(group):
+            found.append((min(place[each] for each in own), group))
+            for each in own:
+                del left[each]
+    for group in pack(left.values(), lockstep):
+        found.append((place[identity(group.wanted()[0])], group))
+    groups = tuple(state_of(group, out) for _, group in sorted(found, key=lambda each: each[0]))
+    needed = dict.fromkeys(
+        name for each in groups if each.state != "done" for name in each.group.datasets
+    )
+    return Plan(tuple(grids), wanted, groups, tuple(name for name in needed if not is_here(name)))
+
+
+def pack(runs: Iterable[Wanted], lockstep: Mapping[str, int]) -> list[Group]:
+    """Pack runs that may train in lockstep, pair by pair."""
+    alike: dict[tuple[str, ...], list[Wanted]] = {}
+    for run in runs:
+        shared = run.method, robot_of(run), json.dumps(run.config, sort_keys=True), run.reference
+        alike.setdefault((*shared, str(run.every), str(run.episodes)), []).append(run)
+    groups = []
+    for own in alike.values():
+        most = min(lockstep[identity(run)] for run in own)
+        part: list[Wanted] = []
+        for pair in _pairs(own):
+            whole = len(part) + len(pair) <= most or len(pair) > most
+            if part and not whole:
+                groups.append(_group(part))
+                part = []
+            part += pair
+            while len(part) > most:
+                groups.append(_group(part[:most]))
+                part = part[most:]
+        groups += [_group(part)] if part else []
+    return groups
+
+
+def existing(out: Path) -> list[Group]:
+    """Read the groups that a folder has directories of."""
+    return [Group.read(read_json(path), path) for path in sorted(out.glob(f"*/{GROUP}"))]
+
+
+def state_of(group: Group, out: Path) -> Planned:
+    """Say where a group stands."""
+    home = out / group.key
+    if (home / "result.json").exists():
+        return Planned(group, home, "done")
+    if (home / FAILURE).exists():
+        return Planned(group, home, "failed", last_line(home / FAILURE))
+    return Planned(group, home, "begun" if (home / "config.json").exists() else "new")
+
+
+def last_line(path: Path) -> str:
+    """Give the last line of a text, what went wrong."""
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no reason was written"
+
+
+def robot_of(run: Wanted) -> str:
+    """Name the robot of a run."""
+    return find(run.target).domain.robot
+
+
+def is_here(name: str) -> bool:
+    """Say whether a dataset can be loaded."""
+    try:
+        locate(find(name))
+    except ShiftgymError:
+        return False
+    return True
+
+
+def contents(names: Iterable[str]) -> dict[str, str]:
+    """Give the SHA-256 of those sets whose content is known, here or not."""
+    found: dict[str, str] = {}
+    for name in names:
+        known = packaged_index().get(find(name).short) or canonical(find(name))
+        if known is not None:
+            found[name] = known["sha256"]
+    return found
+
+
+def _current(group: Group) -> bool:
+    """Say whether a group is of the data that its names stand for now."""
+    return dict(group.data) == contents(group.datasets)
+
+
+def _pairs(runs: Sequence[Wanted]) -> list[list[Wanted]]:
+    found: dict[tuple[str, str], list[Wanted]] = {}
+    for run in runs:
+        found.setdefault((run.source, run.target), []).append(run)
+    return list(found.values())
+
+
+def _group(runs: Sequence[Wanted]) -> Group:
+    first = runs[0]
+    made = Group(
+        first.method, robot_of(first), first.config, first.reference, first.every, first.episodes,
+        tuple((run.source, run.target, run.seed) for run in runs), {},
+    )  # fmt: skip
+    return Group(**(vars(made) | {"data": contents(made.datasets)}))
