@@ -6,10 +6,11 @@ A method that keeps or weighs source rows is only itself if its score finds what
 
     dynamics    source = rows of the unshifted robot's medium policy, and as many fresh rows of the
                 target's medium policy in the target's own domain: which rows are the latter?
-    value       source = rows of the unshifted robot's medium and expert policies: which are expert?
+    value       source = rows of the unshifted robot's medium policy and of its expert: which are
+                the latter?
 
-Printed is the area under the ROC curve: 0.5 is chance, 1 finds all. Settings are the grid's; nothing
-is trained but what comes before the policy.
+Printed is the area under the ROC curve: 0.5 is chance, 1 finds all. Settings are the grid's;
+nothing is trained but what comes before the policy.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def trained(about: Mapping[str, Any]) -> str:
     runs = sum(group["runs"] for group in groups)
     when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     return (
-        f"## How\n\n{runs:,} runs in {len(about['groups'])} groups, {hours:,.1f} hours of training, "
+        f"## How\n\n{runs:,} runs in {len(groups)} groups, {hours:,.1f} hours of training, "
         f"{when}, on {', '.join(machines)}; {'; '.join(versions)}.\n"
     )
 

@@ -15,6 +15,7 @@ from shiftgym.basics.ranges import Amount
 from shiftgym.basics.terminal import INSTALL_PART
 from shiftgym.datasets.load import find
 from shiftgym_agents.commands.members import finish
+from shiftgym_agents.methods.table import method
 from shiftgym_agents.reports.protocols import names as protocol_names
 from shiftgym_agents.reports.report import lay_out
 from shiftgym_agents.sweeps import grid as grids
@@ -82,13 +83,12 @@ def sweep(
         return
     if json_ and not dry:
         raise DomainError("--json is of --dry, or of the list of grids without a name.")
-    changes = grids.change(set_)
-    if methods:
-        changes["methods"] = list(methods)
-    chosen = [_only(each, robots) for each in grids.read_grids(grid, changes)]
-    made = plan([each for each in chosen if each.pairs or not robots], out)
-    if not made.groups:
-        raise DomainError(f"{grid} has no pair of {', '.join(robots)}.")
+    chosen = [_only(each, methods, robots) for each in grids.read_grids(grid, grids.change(set_))]
+    if methods or robots:
+        chosen = [each for each in chosen if each.pairs and each.methods]
+    if not chosen:
+        raise DomainError(f"{grid} has no pair of these robots with these methods.")
+    made = plan(chosen, out)
     if collect:
         _collect(made, table or out / Path(grid).stem)
         return
@@ -110,12 +110,13 @@ def sweep(
     print(f"Everything lies in {out}. Next: shiftgym sweep {grid} --collect")
 
 
-def _only(grid: grids.Grid, robots: tuple[str, ...]) -> grids.Grid:
-    """Keep the pairs of some robots."""
-    if not robots:
-        return grid
-    kept = [pair for pair in grid.pairs if find(pair[1]).domain.robot in robots]
-    return dataclasses.replace(grid, pairs=tuple(kept))
+def _only(grid: grids.Grid, methods: tuple[str, ...], robots: tuple[str, ...]) -> grids.Grid:
+    """Keep some methods, and the pairs of some robots."""
+    for name in methods:
+        method(name)
+    kept = [name for name in grid.methods if not methods or name in methods]
+    pairs = [p for p in grid.pairs if not robots or find(p[1]).domain.robot in robots]
+    return dataclasses.replace(grid, methods=tuple(kept), pairs=tuple(pairs))
 
 
 def _list(as_json: bool) -> str:

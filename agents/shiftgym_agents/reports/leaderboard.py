@@ -61,9 +61,7 @@ def sections(results: Results) -> list[Section]:
     for (grid, variant, method, source, target, _), (_, score) in last.items():
         by = found.setdefault((grid, variant), {}).setdefault(method, {})
         by.setdefault((source, target), []).append(score)
-    return [
-        _section(results, grid, variant, by) for (grid, variant), by in found.items()
-    ]
+    return [_section(results, grid, variant, by) for (grid, variant), by in found.items()]
 
 
 def describe(section: Section) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Line:
     done: int = 0
     total: int = 0
     score: float | None = None
+    size: int = -1
     seen: list[tuple[float, int]] = field(default_factory=list)
 
     @property
@@ -68,28 +69,28 @@ class Board:
 
     Args:
         groups: all of them.
-        hours: estimated hours of what is left; None where unknown.
         stream: where to write; stderr by default.
     """
 
-    def __init__(
-        self, groups: Sequence[Planned], hours: float | None = None, stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, groups: Sequence[Planned], stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
-        self.hours, self.began, self._clock = hours, time.monotonic(), time.time()
+        self.began, self._clock = time.monotonic(), time.time()
         states = {"new": "waiting", "begun": "waiting", "failed": "waiting", "done": "done"}
         self.lines = {each.group.key: Line(each, states[each.state]) for each in groups}
         for line in self.lines.values():
             if line.state == "done":
                 self._look(line)
+        self._before = self._work()[0]
         self._drawn = 0
 
     def end(self, key: str, outcome: Outcome) -> None:
         """Note how a group ended."""
         line = self.lines[key]
         self._look(line)
+        told = line.state == outcome.state
         line.state, line.reason = outcome.state, outcome.reason
-        self._tell(line)
+        if not told:
+            self._tell(line)
 
     def say(self, text: str) -> None:
         """Write a sentence above the table."""
@@ -100,9 +101,11 @@ class Board:
         """Look at the directories of what runs, and draw."""
         for line in self.lines.values():
             if line.state in ("waiting", "running"):
-                before = line.state, line.score, line.done
+                before = line.state, line.score
                 self._look(line)
-                if (line.state, line.score) != before[:2]:
+                if line.state == "running" and (line.planned.out / "result.json").exists():
+                    line.state = "done"
+                if (line.state, line.score) != before:
                     self._tell(line)
         if self.stream.isatty():
             self._draw()
@@ -119,6 +122,10 @@ class Board:
         home = line.planned.out
         if line.state == "waiting" and _touched(home / LOCK, self._clock):
             line.state = "running"
+        size = _size(home / "metrics.csv")
+        if size == line.size:
+            return
+        line.size = size
         try:
             stages = read_json(home / STARTED)["stages"] if (home / STARTED).exists() else []
             rows = read_metrics(home / "metrics.csv") if stages else []
@@ -153,10 +160,19 @@ class Board:
         self._drawn = len(texts)
 
     def _left(self) -> str:
-        if self.hours is None:
+        """Say how long the rest takes, if it goes on as it has gone."""
+        done, total = self._work()
+        if done <= self._before:
             return ""
-        left = max(0.0, 3600 * self.hours - (time.monotonic() - self.began))
-        return f", about {duration(left)} left as estimated"
+        spent = time.monotonic() - self.began
+        return f", about {duration(spent * (total - done) / (done - self._before))} left"
+
+    def _work(self) -> tuple[float, float]:
+        """Count run-updates, done and in all; groups that have not begun count like the others."""
+        known = [line.total for line in self.lines.values() if line.total]
+        usual = sum(known) / len(known) if known else 0.0
+        parts = [(len(x.planned.group.runs), x.done, x.total or usual) for x in self.lines.values()]
+        return sum(runs * done for runs, done, _ in parts), sum(r * total for r, _, total in parts)
 
     def _erase(self) -> None:
         if self._drawn:
@@ -180,6 +196,13 @@ def _progress(stages: Sequence[tuple[str, int]], rows: Sequence[dict[str, Any]])
         return 0
     before = names.index(rows[-1]["stage"])
     return sum(steps for _, steps in stages[:before]) + int(rows[-1]["update"])
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _touched(path: Path, since: float) -> bool:

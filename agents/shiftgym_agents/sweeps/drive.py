@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import torch
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.machine import usable_cpus
@@ -51,8 +53,8 @@ def make_backend(room: Room, out: Path) -> Backend:
 def divide(room: Room, groups: int, device: str) -> Room:
     """Fill in how many groups run at once, and with how many threads each.
 
-    On this machine's CPU as many as there are cores, each with its share of them: groups side by side lose
-    less to waiting than threads of one group do. On a GPU one.
+    On this machine's CPU as many as there are cores, each with its share of them: groups side by
+    side lose less to waiting than threads of one group do. On a GPU one.
     """
     if room.backend != "local":
         return dataclasses.replace(room, threads=room.threads or 1)
@@ -65,6 +67,7 @@ def divide(room: Room, groups: int, device: str) -> Room:
 def settle(how: How) -> How:
     """Choose how updates run once for all groups, so that it is the same wherever they train."""
     if how.updates == "auto":
+        torch.set_num_threads(how.threads or usable_cpus())
         device = pick_device(how.device)
         return dataclasses.replace(how, updates=pick_backend("auto", device))
     return how
@@ -94,8 +97,7 @@ def drive(made: Plan, room: Room, how: How, out: Path, board: Board) -> int:
         with StopRequest() as stop:
             left = made.left
             for name in made.missing:
-                if not stop.requested:
-                    left = _bring(name, left, board)
+                left = _bring(name, left, board, stop)
             if stop.requested or not left:
                 return stop.number if stop.requested else 0
             engine = make_backend(room, out)
@@ -108,8 +110,7 @@ def drive(made: Plan, room: Room, how: How, out: Path, board: Board) -> int:
                 if stop.requested:
                     board.say("Stopping: every group writes a checkpoint first.")
             finally:
-                engine.stop()
-            _take(engine.ended(0.0), waiting, board)
+                _take(engine.stop(), waiting, board)
             board.show()
             return stop.number if stop.requested else 0
     finally:
@@ -122,18 +123,22 @@ def _take(ended: Mapping[str, Outcome], waiting: set[str], board: Board) -> None
         board.end(key, outcome)
 
 
-def _bring(name: str, left: Sequence[Planned], board: Board) -> list[Planned]:
+def _bring(name: str, left: Sequence[Planned], board: Board, stop: StopRequest) -> list[Planned]:
     """Make a dataset before anything trains; the groups of one that cannot be made fail."""
-    board.say(f"Making {name}.")
-    try:
-        make_data(name)
-    except ShiftgymError as error:
-        kept = [each for each in left if name not in each.group.datasets]
-        for each in left:
-            if each not in kept:
-                board.end(each.group.key, Outcome("failed", str(error)))
-        return kept
-    return list(left)
+    reason = None
+    if not stop.requested:
+        board.say(f"Making {name}.")
+        try:
+            make_data(name, quiet=False)
+        except ShiftgymError as error:
+            reason = str(error)
+    kept = []
+    for each in left:
+        if reason is None or stop.requested or name not in each.group.datasets:
+            kept.append(each)
+        else:
+            board.end(each.group.key, Outcome("failed", reason))
+    return kept
 
 
 def _job(planned: Planned, how: How) -> Job:

@@ -120,7 +120,9 @@ class Grid:
             method(name)
         for table in self.reference.values():
             if table and table not in tables():
-                raise DomainError(f"{self.name}: no reference {table!r}. {nearest(table, tables())}")
+                raise DomainError(
+                    f"{self.name}: no reference {table!r}. {nearest(table, tables())}"
+                )
         known = {each.name for name in METHODS for each in _fields(name)}
         for values in (self.settings, *self.variant.values()):
             for key in values:
@@ -137,7 +139,7 @@ class Grid:
         if not self.pairs or not self.methods:
             raise DomainError(
                 f"{self.name} is a start for other grids and names no "
-                f"{'methods' if self.pairs else 'pairs'} itself: write `like = \"{self.name}\"`."
+                f'{"methods" if self.pairs else "pairs"} itself: write `like = "{self.name}"`.'
             )
         pairs = [(find(source), find(target)) for source, target in self.pairs]
         for source, target in pairs:

@@ -18,11 +18,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym.datasets.canonical import canonical
+from shiftgym.datasets.canonical import canonical_table
 from shiftgym.datasets.load import find, locate
 from shiftgym.datasets.packaged import packaged_index
 from shiftgym_agents.sweeps.grid import NO_SOURCE, Grid, Wanted
@@ -149,10 +150,9 @@ def plan(grids: Sequence[Grid], out: Path) -> Plan:
         DomainError: A grid names what there is not.
         ShiftgymError: A directory of the folder is damaged.
     """
-    wanted = tuple(
-        (grid.name, variant, run) for grid in grids for variant, run in grid.wanted()
-    )
-    lockstep = {identity(run): grid.lockstep for grid in grids for _, run in grid.wanted()}
+    every = [(grid, variant, run) for grid in grids for variant, run in grid.wanted()]
+    wanted = tuple((grid.name, variant, run) for grid, variant, run in every)
+    lockstep = {identity(run): grid.lockstep for grid, _, run in every}
     left = {identity(run): run for _, _, run in wanted}
     place = {each: k for k, each in enumerate(left)}
     found: list[tuple[int, Group]] = []
@@ -231,12 +231,14 @@ def is_here(name: str) -> bool:
 
 def contents(names: Iterable[str]) -> dict[str, str]:
     """Give the SHA-256 of those sets whose content is known, here or not."""
-    found: dict[str, str] = {}
-    for name in names:
-        known = packaged_index().get(find(name).short) or canonical(find(name))
-        if known is not None:
-            found[name] = known["sha256"]
-    return found
+    known = {name: _content(find(name).short) for name in names}
+    return {name: digest for name, digest in known.items() if digest}
+
+
+@cache
+def _content(short: str) -> str:
+    packed = packaged_index().get(short) or canonical_table().get(short)
+    return packed["sha256"] if packed else ""
 
 
 def _current(group: Group) -> bool:

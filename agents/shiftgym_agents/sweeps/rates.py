@@ -147,7 +147,7 @@ def _update(agent: Agent[Any], stage: Stage, backend: Any) -> float:
 
 
 def _sample(source: str, target: str) -> ArrayPair:
-    """Pair rows of the target, drawn as often as needed, with the target; its data if they are here.
+    """Pair the target with rows of itself, as often as needed: of its data if they are here.
 
     An update's time does not depend on what is in the rows.
     """

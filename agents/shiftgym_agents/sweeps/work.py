@@ -137,19 +137,24 @@ def make_trainer(group: Group, home: Path, how: How) -> Trainer:
     return Trainer(group.method, config, each, [seed for *_, seed in group.runs], options, resume)
 
 
-def make_data(name: str) -> None:
+def make_data(name: str, quiet: bool = True) -> None:
     """Make a dataset that is not here, as `shiftgym data make` does; another maker is waited for.
 
+    Args:
+        name: of the dataset.
+        quiet: keep what the command says to oneself.
+
     Raises:
-        ShiftgymError: It cannot be made; the message is that of the command.
+        ShiftgymError: It cannot be made.
     """
     if is_here(name):
         return
     command = [sys.executable, "-m", "shiftgym.cli", "data", "make", name, "--wait"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=quiet, text=True, check=False)
     if done.returncode or not is_here(name):
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise ShiftgymError(f"{name} could not be made: {said[-1] if said else 'nothing was said'}")
+        lines = (done.stderr or done.stdout or "").strip().splitlines()
+        said = lines[-1] if lines else f"{' '.join(command[2:])} ended with {done.returncode}"
+        raise ShiftgymError(f"{name} could not be made: {said}")
 
 
 def _pair(group: Group, source: str, target: str) -> TrainingPair:

@@ -31,7 +31,9 @@ def made(tmp_path: Path, **changes: Any) -> Path:
     rows, groups = [], {}
     for method, level in SCORES.items():
         for k, target in enumerate(TARGETS):
-            source = "none" if method in ("bc", "iql-target") else f"{('hopper', 'walker2d')[k]}/medium"
+            source = (
+                "none" if method in ("bc", "iql-target") else f"{('hopper', 'walker2d')[k]}/medium"
+            )
             key, robot = f"{method}-{k}", target.partition("-")[0]
             config = vars(settings(method, robot, steps=40))
             domain = {"robot": robot, "shift": target.partition("/")[0].partition("-")[2]}
@@ -58,11 +60,10 @@ def test_improvement_is_mann_whitney_s_statistic_averaged_over_pairs() -> None:
     rng = np.random.default_rng(0)
     one = [rng.integers(0, 6, size=n).astype(float) for n in (4, 7)]
     other = [rng.integers(0, 6, size=n).astype(float) for n in (5, 3)]
-    wanted = np.mean(
-        [stats.mannwhitneyu(x, y).statistic / (len(x) * len(y)) for x, y in zip(one, other)]
-    )
+    pairs = zip(one, other, strict=True)
+    shares = [stats.mannwhitneyu(x, y).statistic / (len(x) * len(y)) for x, y in pairs]
     found = improvement(one, other)
-    assert found["mean"] == pytest.approx(wanted)
+    assert found["mean"] == pytest.approx(np.mean(shares))
     assert found["low"] <= found["mean"] <= found["high"]
     assert improvement([np.array([2.0, 3])], [np.array([0.0, 1])])["low"] == 1
 

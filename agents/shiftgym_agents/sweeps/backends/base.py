@@ -35,7 +35,8 @@ class Room:
     """local: processes of this machine; ray: a cluster that runs, else this machine; slurm: a job
     array; slurm-local: the tasks of such an array as processes of this machine."""
     jobs: SizeOrNone = 0
-    """Groups at once; 0 for one per core (local on CPUs), one (local on a GPU), or what fits."""
+    """Groups at once, local and Slurm; 0 for one per core, one on a GPU (local), or no limit. Ray
+    starts what fits."""
     threads: Threads = 0
     """CPU threads of a group; 0 for its share of this machine (local), or 1."""
     gpus: Amount = 0.0
@@ -65,12 +66,18 @@ class Backend(Protocol):
         """Give the jobs that have ended since the last call, after at most so many seconds."""
         ...
 
-    def stop(self) -> None:
+    def stop(self) -> dict[str, Outcome]:
         """Take back what has not begun, let the rest write checkpoints, and leave nothing behind.
 
-        Called once, whether the jobs are over or not.
+        Called once and last, whether the jobs are over or not.
+
+        Returns:
+            How the jobs ended that `ended` has not given.
         """
         ...
+
+
+STOPPED = Outcome("stopped", "before it had begun")
 
 
 def died(reason: str) -> Outcome:

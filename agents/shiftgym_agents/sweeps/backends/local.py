@@ -10,13 +10,14 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from typing import Any
 
-from shiftgym_agents.sweeps.backends.base import Job, Room, died
+from shiftgym_agents.sweeps.backends.base import STOPPED, Job, Room, died
 from shiftgym_agents.sweeps.work import Outcome, train_group
 
 PATIENCE = 120  # seconds in which a process that is asked to stop writes its checkpoint
@@ -46,31 +47,38 @@ class LocalBackend:
     def ended(self, wait_: float) -> dict[str, Outcome]:
         """Give what has ended."""
         done, _ = wait(self._futures, timeout=wait_, return_when=FIRST_COMPLETED)
-        return {self._futures.pop(future): future.result() for future in done}
+        return {
+            self._futures.pop(future): STOPPED if future.cancelled() else future.result()
+            for future in done
+        }
 
-    def stop(self) -> None:
+    def stop(self) -> dict[str, Outcome]:
         """Ask the processes to write checkpoints, and wait for them."""
         self._stopping.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in list(self._running):
             process.terminate()
+        until = time.monotonic() + PATIENCE
         for process in list(self._running):
-            process.join(PATIENCE)
+            process.join(max(0.0, until - time.monotonic()))
             if process.is_alive():
                 process.kill()
         self._threads.shutdown(wait=True)
+        return self.ended(0.0)
 
     def _run(self, job: Job) -> Outcome:
         """Run one job in a process of its own, again where it is killed."""
-        outcome = Outcome("stopped", "before it had begun")
+        outcome = STOPPED
         for _ in range(self.room.retries + 1):
             if self._stopping.is_set():
-                return outcome
+                break
             ours, theirs = self._context.Pipe(duplex=False)
             process = self._context.Process(target=_child, args=(theirs, job))
             process.start()
             theirs.close()
             self._running.add(process)
+            if self._stopping.is_set():
+                process.terminate()
             try:
                 said = ours.recv()
             except EOFError:
@@ -80,10 +88,8 @@ class LocalBackend:
             ours.close()
             if said is not None:
                 return Outcome(**said)
-            if self._stopping.is_set():
-                return Outcome("stopped", "before its first checkpoint, or after one")
             outcome = died(_ending(process.exitcode))
-        return outcome
+        return Outcome("stopped", outcome.reason) if self._stopping.is_set() else outcome
 
 
 def _child(answer: Connection, job: Job) -> None:

@@ -32,19 +32,15 @@ class RayBackend:
                 raise ShiftgymError(
                     f"No Ray cluster at {room.address}: {error}. Start one: ray start --head"
                 ) from None
-        self._task = ray.remote(train_group).options(
+        self._work = ray.remote(
             num_cpus=max(1, room.threads), num_gpus=room.gpus, max_retries=room.retries
-        )
+        )(train_group)
         self._refs: dict[Any, str] = {}
 
     def start(self, jobs: Sequence[Job]) -> None:
-        """Submit all jobs.
-
-        Raises:
-            ShiftgymError: No node of the cluster has the room that a group asks for.
-        """
+        """Submit all jobs."""
         for job in jobs:
-            self._refs[self._task.options(name=job.key).remote(*job.arguments)] = job.key
+            self._refs[self._work.options(name=job.key).remote(*job.arguments)] = job.key
 
     def ended(self, wait: float) -> dict[str, Outcome]:
         """Give what has ended."""
@@ -53,20 +49,21 @@ class RayBackend:
         done, _ = self.ray.wait(list(self._refs), num_returns=1, timeout=wait)
         return {self._refs.pop(ref): self._outcome(ref) for ref in done}
 
-    def stop(self) -> None:
+    def stop(self) -> dict[str, Outcome]:
         """Cancel what is left: running tasks write a checkpoint; those that do not end are killed.
 
         A cluster that was there before is left as it was, without our tasks.
         """
-        left = list(self._refs)
-        for ref in left:
+        for ref in self._refs:
             self.ray.cancel(ref, force=False)
-        if left:
-            _, late = self.ray.wait(left, num_returns=len(left), timeout=PATIENCE)
+        if self._refs:
+            _, late = self.ray.wait([*self._refs], num_returns=len(self._refs), timeout=PATIENCE)
             for ref in late:
                 self.ray.cancel(ref, force=True)
+        found = {key: self._outcome(ref) for ref, key in self._refs.items()}
         if self._own:
             self.ray.shutdown()
+        return found
 
     def _outcome(self, ref: Any) -> Outcome:
         try:

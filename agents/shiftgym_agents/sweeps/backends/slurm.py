@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.sweeps.backends.base import Job, Room, died
+from shiftgym_agents.sweeps.backends.base import STOPPED, Job, Room, died
 from shiftgym_agents.sweeps.work import Outcome, train_group
 
 PATIENCE = 120
@@ -86,13 +86,17 @@ class SlurmBackend:
             found |= self._outcomes(task, self._tasks.pop(task))
         return found
 
-    def stop(self) -> None:
+    def stop(self) -> dict[str, Outcome]:
         """Cancel what is left, and wait until it is gone."""
         for task in self._tasks:
             task.cancel(check=False)
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until and not all(task.done() for task in self._tasks):
             time.sleep(POLL)
+        found: dict[str, Outcome] = {}
+        for task, keys in self._tasks.items():
+            found |= self._outcomes(task, keys) if task.done() else dict.fromkeys(keys, STOPPED)
+        return found
 
     def _outcomes(self, task: Any, keys: Sequence[str]) -> dict[str, Outcome]:
         try:
