@@ -123,7 +123,9 @@ def measure(given: Mapping[str, Any], how: Mapping[str, Any]) -> Cost:
     policy, began = agent.policy(), time.perf_counter()
     for _ in range(STEPS):
         actions = policy.act(obs.reshape(len(seeds), group.episodes, -1))
-        obs, *_ = evaluator.envs.step(actions.reshape(len(obs), -1))
+        obs, _, terminated, truncated, _ = evaluator.envs.step(actions.reshape(len(obs), -1))
+        if (ended := terminated | truncated).any():  # as the evaluator goes on
+            obs, _ = evaluator.envs.reset(options={"reset_mask": ended})
     step = (time.perf_counter() - began) / STEPS
     evaluator.close()
     return Cost(stages, step, once / len(pair.source["rewards"]))

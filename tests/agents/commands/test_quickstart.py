@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import inspect
 import shlex
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from shiftgym.cli import main
+from shiftgym_agents.commands import leaderboard, report, sweep
 from shiftgym_agents.sweeps.grid import read_grids
 
 
@@ -24,11 +27,24 @@ def script() -> Any:
 
 
 def test_commands_are_understood(
-    script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[tuple[str, inspect.BoundArguments]] = []
+    for name, module in (("sweep", sweep), ("report", report), ("leaderboard", leaderboard)):
+        real = getattr(module, name)
+
+        def stub(*given: Any, _name: str = name, _real: Any = real, **named: Any) -> None:
+            asked.append((_name, inspect.signature(_real).bind(*given, **named)))
+
+        monkeypatch.setattr(module, name, functools.wraps(real)(stub))
     for command in script.commands(600, "cpu", tmp_path, tmp_path / "curves.png"):
-        assert main([*shlex.split(command), "--help"]) == 0
-    assert "steps=600" in capsys.readouterr().out
+        assert main(shlex.split(command)) == 0
+    assert [name for name, _ in asked] == ["sweep", "sweep", "report", "leaderboard"]
+    assert asked[0][1].arguments["set_"] == ("steps=600", "every=120")
+    assert asked[1][1].arguments["collect"] and not asked[0][1].arguments["collect"]
+    assert {given.arguments["out"] for _, given in asked[:2]} == {tmp_path}
+    table = tmp_path / "quickstart.csv"
+    assert (asked[2][1].arguments["run"], asked[3][1].arguments["results"]) == (table, table)
 
 
 def test_settings_are_those_of_the_laptop_protocol_but_for_its_length(script: Any) -> None:
