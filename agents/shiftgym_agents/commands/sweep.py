@@ -121,7 +121,7 @@ def _only(grid: grids.Grid, methods: tuple[str, ...], robots: tuple[str, ...]) -
 
 def _list(as_json: bool) -> str:
     """List the grids, and the protocols that are grids, too."""
-    lines = [("grid", "pairs", "methods", "seeds", "runs", "what")]
+    lines: list[tuple[str, ...]] = [("grid", "pairs", "methods", "seeds", "runs", "what")]
     told: list[dict[str, Any]] = []
     for name in (*grids.names(), *protocol_names()):
         parts = grids.read_grids(name)

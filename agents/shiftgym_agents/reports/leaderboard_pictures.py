@@ -88,7 +88,7 @@ def _profiles(section: Section, ranked: Sequence[Mapping[str, Any]], axis: Any) 
     every = [scores for name in shown for scores in section.strata(name) or ()]
     if not every:
         return
-    marks = np.linspace(*np.percentile(np.concatenate(every), [0, 100]), 150)
+    marks = np.linspace(np.concatenate(every).min(), np.concatenate(every).max(), 150)
     for k, name in enumerate(shown):
         curve = profile(section.strata(name) or (), marks)
         axis.plot(marks, curve["mean"], color=f"C{k}", label=name, lw=1.4)

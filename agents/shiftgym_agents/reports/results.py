@@ -110,7 +110,7 @@ def write_results(
     """
     rows, stem = list(rows), path.with_suffix("") if is_table(path) else path
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer: csv.DictWriter[str] = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: _text(v) for k, v in row.items()} for row in rows)
     with explained(stem, ELSEWHERE):

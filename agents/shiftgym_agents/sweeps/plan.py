@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -89,10 +89,9 @@ class Group:
         Raises:
             ShiftgymError: It is none.
         """
-        own = {name: given.get(name) for name in SHAPE}
-        runs = given.get("runs")
+        own: dict[str, Any] = {name: given.get(name) for name in SHAPE}
         if not fits(own, SHAPE) or any(
-            [type(part) for part in run] != [str, str, int] for run in runs or ()
+            [type(part) for part in run] != [str, str, int] for run in own["runs"]
         ):
             raise ShiftgymError(f"{path} is damaged: it holds no group of runs.")
         own["runs"] = tuple((source, target, seed) for source, target, seed in own["runs"])
@@ -259,4 +258,4 @@ def _group(runs: Sequence[Wanted]) -> Group:
         first.method, robot_of(first), first.config, first.reference, first.every, first.episodes,
         tuple((run.source, run.target, run.seed) for run in runs), {},
     )  # fmt: skip
-    return Group(**(vars(made) | {"data": contents(made.datasets)}))
+    return replace(made, data=contents(made.datasets))

@@ -116,7 +116,7 @@ def test_ray_gives_the_same_also_when_a_raylet_is_killed(
     from ray.cluster_utils import Cluster
 
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500}
-    quick |= {"health_check_failure_threshold": 4}
+    quick |= {"health_check_failure_threshold": 4, "worker_niceness": 0}
     node = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_log_monitor": False}
     head = {"include_dashboard": False, "no_monitor": True, "_system_config": quick}
     cluster = Cluster(initialize_head=True, head_node_args=node | head)

@@ -12,7 +12,8 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_any
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
 from typing import Any
@@ -44,9 +45,9 @@ class LocalBackend:
         for job in jobs:
             self._futures[self._threads.submit(self._run, job)] = job.key
 
-    def ended(self, wait_: float) -> dict[str, Outcome]:
+    def ended(self, wait: float) -> dict[str, Outcome]:
         """Give what has ended."""
-        done, _ = wait(self._futures, timeout=wait_, return_when=FIRST_COMPLETED)
+        done, _ = wait_any(self._futures, timeout=wait, return_when=FIRST_COMPLETED)
         return {
             self._futures.pop(future): STOPPED if future.cancelled() else future.result()
             for future in done

@@ -6,6 +6,7 @@ gone; the directory's checkpoint is where it goes on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ class RayBackend:
         if self._own:
             options: dict[str, Any] = {"address": room.address or None, "log_to_driver": False}
             try:
-                ray.init(**options, logging_level="warning")
+                ray.init(**options, logging_level=logging.WARNING)
             except ConnectionError as error:
                 raise ShiftgymError(
                     f"No Ray cluster at {room.address}: {error}. Start one: ray start --head"
