@@ -60,6 +60,7 @@ def _totals(section: Section, ranked: Sequence[Mapping[str, Any]], axis: Any) ->
             mean = float(np.mean([each["score"] for each in known if each]))
             axis.axvline(mean, color="black", lw=1, ls=LOOKS[bar], label=f"{told} (mean)")
     axis.set_yticks(range(len(ranked)), [each["method"] for each in ranked])
+    axis.set_ylim(-0.6, len(ranked) - 0.4)
     axis.set_xlabel("score (0 random, 100 expert)", fontsize=8)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7, frameon=False)
@@ -76,7 +77,7 @@ def _chances(ranked: Sequence[Mapping[str, Any]], axis: Any) -> None:
                 axis.plot(won["mean"], place + shift, "o", color=f"C{k + 1}", ms=4)
         axis.plot([], [], "o", color=f"C{k + 1}", label=f"better than {base}")
     axis.axvline(0.5, color="black", lw=1)
-    axis.set(xlim=(0, 1))
+    axis.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(ranked) - 0.4))
     axis.set_yticks(range(len(ranked)), [each["method"] for each in ranked])
     axis.set_xlabel("probability of improvement", fontsize=8)
     axis.legend(fontsize=7, frameon=False)
