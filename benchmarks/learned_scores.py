@@ -10,7 +10,8 @@ A method that keeps or weighs source rows is only itself if its score finds what
                 the latter?
 
 Printed is the area under the ROC curve: 0.5 is chance, 1 finds all. Settings are the grid's;
-nothing is trained but what comes before the policy.
+nothing is trained but what comes before the policy. Scores that are learned along with the policy
+(DARA's classifiers, DROCO's ensemble) are not among them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ SCORES = {  # method -> (what it looks for, column of source rows, sign: higher 
     "igdf": ("dynamics", "cosine", 1),
     "otdf": ("dynamics", "deviation", 1),
     "tabb": ("dynamics", "tbm", -1),
-    "dara": ("dynamics", "log_ratio", 1),
     "dvdf-igdf": ("value", "advantage", 1),
     "dvdf-otdf": ("value", "advantage", 1),
 }

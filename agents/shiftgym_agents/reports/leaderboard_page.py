@@ -43,7 +43,8 @@ for (const head of document.querySelectorAll(".leaderboard thead th")) {
   const sort = () => {
     const row = head.parentNode, body = row.closest("table").querySelector("tbody.methods");
     const place = [...row.children].indexOf(head);
-    const down = head.getAttribute("aria-sort") !== "descending";
+    const now = head.getAttribute("aria-sort");
+    const down = place ? now !== "descending" : now === "ascending";
     for (const other of row.children) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
     const value = line => {
