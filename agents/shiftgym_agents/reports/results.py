@@ -84,6 +84,7 @@ class Results:
             domain=told["domains"][target],
             finished=told["finished"],
             seconds=told["seconds"],
+            origin=told.get("origin"),
         )
 
 

@@ -74,6 +74,7 @@ def _facts(planned: Planned) -> dict[str, Any]:
     assert result is not None
     return {
         "method": group.method,
+        "origin": about.get("origin"),
         "robot": group.robot,
         "config": about["config"],
         "every": group.every,

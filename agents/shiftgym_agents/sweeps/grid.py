@@ -123,7 +123,8 @@ class Grid:
                 raise DomainError(
                     f"{self.name}: no reference {table!r}. {nearest(table, tables())}"
                 )
-        known = {each.name for name in METHODS for each in _fields(name)}
+        own = (*METHODS, *self.methods)
+        known = {each.name for name in own for each in _fields(name)}
         for values in (self.settings, *self.variant.values()):
             for key in values:
                 if key not in known:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -65,7 +66,8 @@ class Group:
     def key(self) -> str:
         """Name its directory."""
         text = json.dumps(asdict(self), sort_keys=True)
-        return f"{self.method}-{self.robot}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+        own = re.sub(r"[^\w-]+", "-", self.method.rpartition(":")[2])  # of my_file.py:MyMethod
+        return f"{own}-{self.robot}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
     @property
     def datasets(self) -> list[str]:
