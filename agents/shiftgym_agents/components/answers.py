@@ -6,6 +6,8 @@ policy.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from shiftgym.domains import Domain
@@ -24,8 +26,8 @@ def tellable(domain: Domain, obs: np.ndarray) -> np.ndarray:
     if not isinstance(task, Locomotion) or obs.shape[1] != task.observation_size:
         return np.zeros(len(obs), bool)
     if task.clip is None:
-        return np.isfinite(obs).all(1)
-    return (np.abs(obs) < task.clip - EDGE).all(1)
+        return np.asarray(np.isfinite(obs).all(1))
+    return np.asarray((np.abs(obs) < task.clip - EDGE).all(1))
 
 
 def answers(domain: Domain, obs: np.ndarray, act: np.ndarray) -> np.ndarray:
@@ -45,7 +47,7 @@ def answers(domain: Domain, obs: np.ndarray, act: np.ndarray) -> np.ndarray:
     env = domain.make()
     try:
         env.reset(seed=0)
-        world = env.unwrapped
+        world: Any = env.unwrapped
         positions = world.model.nq - task.hidden
         for row, (state, action) in enumerate(zip(obs.astype(np.float64), act, strict=True)):
             qpos = np.concatenate([np.zeros(task.hidden), state[:positions]])

@@ -119,12 +119,13 @@ class Classifiers:
         whole, pair = self._seen(whole, pair)
         losses = [domain_errors(logits, batch.sources) for logits in (whole, pair)]
         if self.held is None:
-            loss = weighted_mean(losses[0]) + weighted_mean(losses[1])
+            parts = [weighted_mean(errors) for errors in losses]
         else:
-            loss = sum(
+            parts = [
                 held.active * weighted_mean(errors, held.training_weights(batch))
                 for held, errors in zip(self.held, losses, strict=True)
-            )
+            ]
+        loss = parts[0] + parts[1]
         minimise(loss, self.of_whole, self.of_pair)
         self.agent.log("classifier_loss", loss)
 

@@ -99,7 +99,8 @@ class HoldOut:
 
     def training_weights(self, batch: Batch) -> Tensor:
         """Give each row's weight in training, `(R, B, 1)`; rows of other sides weigh 1."""
-        return 1 + sum(batch.columns[column] for column in self.columns.values())
+        extra = [batch.columns[column] for column in self.columns.values()]
+        return 1 + torch.stack(extra).sum(0)
 
     def trains(self, side: str, run: int) -> Tensor:
         """Say which rows of one run's dataset train, `(N,)` bool."""

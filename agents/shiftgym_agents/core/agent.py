@@ -326,7 +326,7 @@ def _shared(configs: Sequence[C]) -> C:
                 raise _apart(name, differing[name])
             return super().__getattribute__(name)
 
-    shared = object.__new__(Shared)
+    shared: Any = object.__new__(Shared)
     vars(shared).update(vars(first))
     return shared
 

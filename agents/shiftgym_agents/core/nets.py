@@ -85,7 +85,7 @@ class Parameter:
         if not self.native:
             self.rows.lerp_(other.rows, share)  # pyright: ignore[reportArgumentType]
             return
-        shares = [share] if isinstance(share, float) else share.flatten().tolist()
+        shares = share.flatten().tolist() if isinstance(share, Tensor) else [share]
         if len(set(shares)) == 1:
             native.follow_(self.rows, other.rows, shares[0])
             return

@@ -43,8 +43,8 @@ import torch
 from torch import Tensor
 
 from shiftgym.basics.ranges import Amount, Limit
+from shiftgym.envs.tasks import TASKS
 from shiftgym_agents.components.ensemble import Ensemble, EnsembleConfig
-from shiftgym_agents.components.mobody_rows import robot_ends
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import huber, least_return
@@ -122,6 +122,8 @@ class DROCO(IQL[DROCOConfig]):
         self.bounds = self._bounds() if self.config.cut_states else None
         least = torch.tensor(self.data.least_rewards(), dtype=self.dtype, device=self.device)
         self.floor = least_return(least[:, None, None], self.discount)
+        task = TASKS.get(self.domains[0].robot) if self.config.predicted_end == "robot" else None
+        self.ends = None if task is None else task.terminal
         self.raw = [
             torch.from_numpy(part).to(self.device, self.dtype)
             for part in (self.data.shift, self.data.scale)
@@ -182,10 +184,9 @@ class DROCO(IQL[DROCOConfig]):
         value = self.value(states)
         if self.config.value_floor == "rewards":
             value = value.maximum(self.floor)
-        if self.config.predicted_end == "robot":
+        if self.ends is not None:
             shift, scale = self.raw
-            over = robot_ends(self.domains[0].robot, states * scale + shift)
-            value = value.masked_fill(over[..., None], 0.0)
+            value = value.masked_fill(self.ends(states * scale + shift)[..., None], 0.0)
         return value
 
     def predictions(self, source: Batch, noise: Noise) -> Tensor:

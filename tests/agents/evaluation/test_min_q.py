@@ -72,7 +72,8 @@ def test_noise_needs_no_critic() -> None:
     assert np.abs(found).min() > 0
     levels = suite_levels(NOISE, "hopper", [0.0, 0.5])
     assert [(level.suite, level.strength) for level in levels] == [("noise", 0.0), ("noise", 0.5)]
-    measured = measure(make_subject(agent), levels, 2, 0, noise)
+    subject = replace(make_subject("hopper"), policy=agent.policy())
+    measured = measure(subject, levels, 2, 0, noise)
     assert np.array_equal(measured.returns[:, 0], measured.returns[:, 1])  # scale 0
     assert not np.array_equal(measured.returns[:, 0], measured.returns[:, 2])
 

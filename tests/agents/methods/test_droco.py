@@ -170,7 +170,7 @@ def test_beta_zero_is_iql(delta: float) -> None:
 
 
 def test_members_that_know_the_source_leave_iql() -> None:
-    how = {"predicted_end": "never", "model_targets": "raw"}
+    how: dict[str, Any] = {"predicted_end": "never", "model_targets": "raw"}
     agent = prepared(sample="mean", beta=1.0, huber=float("inf"), spread=0.0, **how)
     step = torch.linspace(-0.2, 0.2, OBS, dtype=torch.float64)
     with torch.no_grad():

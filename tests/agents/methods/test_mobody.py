@@ -181,6 +181,7 @@ def test_every_network_of_a_member_is_kept_at_its_best_and_the_best_predict() ->
                 net.rows.normal_()
         seen.append([net.rows.detach().clone() for net in model.nets])
         table = torch.tensor([errors], dtype=torch.float64)[..., None, None]
+        assert held is not None
         held.look(table.expand(1, 3, held.places.shape[1], 1))
     model.finish()
     for net, first, second, third in zip(model.nets, *seen, strict=True):
@@ -203,6 +204,7 @@ def test_members_that_agree_are_trusted_and_others_pay() -> None:
         middle = states.mean(1)
         change = agent.data.rows_of("target", 0)[:, OBS + ACT : -2]
         change = change - agent.data.rows_of("target", 0)[:, :OBS]
+        assert agent.dynamics.held is not None
         held = agent.dynamics.held.places[0]
         trained = torch.ones(len(change), dtype=torch.bool).index_fill(0, held, False)
         usual = change[trained].std(0, correction=0)
