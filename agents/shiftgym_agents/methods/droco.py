@@ -26,8 +26,9 @@ after their training, with a warning where their error is no less than the shift
 Presets: `ours`; `paper` has neither of the two, u as it is, and the published models; `official`
 is the released code, with its minimum per coordinate of the predicted states, its samples
 mu + sigma^2, its penalty from the V before its step, no hold-out (it does run, where the released
-penalty has a wrong shape); `early` is what is known of the authors' code before it: official, but
-Huber's loss on all rows, and models that stop by rows held out.
+penalty has a wrong shape, and has beta by robot and huber 30, where the release's command line has
+1 and 50); `early` is what is known of the authors' code before it: official, but Huber's loss on
+all rows, and models that stop by rows held out.
 
 The operator contracts with modulus discount for beta in [0, 1], discount (2 beta - 1) beyond.
 """

@@ -195,6 +195,11 @@ class MOBODY(TD3[MOBODYConfig]):
 
     # --- one update -------------------------------------------------------------------------------
 
+    def noise_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Ask for as much smoothing as there are rows with the model's."""
+        shapes = super().noise_shapes()
+        return {name: (rows + self.made, *rest) for name, (rows, *rest) in shapes.items()}
+
     def prepare(self, batch: Batch, noise: Noise) -> Batch:
         """Give source rows their rewards, and add the model's rows."""
         extra = batch.columns[EXTRA]
