@@ -68,11 +68,13 @@ per action. What else was needed:
 - **smooth actions** (`--smoothing`, growing with `--smooth`): a Hopper paid by its reward alone
   bangs from bound to bound; a small price on changed actions halves that.
 - **the robot first, its shifts from it** (`--warm-start`, `--warm-domain`), for shifts of Hopper
-and HalfCheetah that find no way by themselves. - **recordings** (`--demonstrations`): half of
-every batch comes from a recording of somebody who can do it, as in RLPD (Ball et al. 2023,
-arXiv:2302.02948). Walker2d's `kinematic`, whose right foot hardly turns, learns from OTDF's
-published expert transitions of that domain, and then earns more than they did; Walker2d and the
-Ant in other domains from an earlier expert of this package.
+  and HalfCheetah that find no way by themselves, and for the graded levels and the further gravity
+  levels, 20,000 updates each. Where such a training was never medium, the domain's medium is a
+  half-trained policy of the robot's own, chosen by what it earns in the shift.
+- **recordings** (`--demonstrations`): half of every batch comes from a recording of somebody who
+  can do it, as in RLPD (Ball et al. 2023, arXiv:2302.02948). Walker2d's `kinematic`, whose right
+  foot hardly turns, learns from OTDF's published expert transitions of that domain, and then earns
+  more than they did; Walker2d and the Ant in other domains from an earlier expert of this package.
 
 ```
 shiftgym policies train --robot walker2d --domains walker2d-kinematic --multi-step 3 \\

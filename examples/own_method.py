@@ -5,24 +5,21 @@ r"""Write a method of your own: IQL that trusts source rows which a model of the
 
 Run it as any other method, and compare it with any other:
 
-    python examples/own_method.py --source hopper/medium-100k --target hopper-kinematic/medium \
-        --seeds 3 --steps 10000 --model-steps 2000
-    shiftgym report runs/quickstart/iql runs/modelled
+    shiftgym train examples/own_method.py:Modelled --source hopper/medium-100k \
+        --target hopper-kinematic/medium --seeds 3 --steps 10000 --model-steps 2000
+    shiftgym report runs/quickstart/iql runs/Modelled
 """
 
-import sys
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from shiftgym.cli import main
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import minimise
 from shiftgym_agents.methods.iql import IQL, IQLConfig
-from shiftgym_agents.methods.table import METHODS
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class ModelledConfig(IQLConfig):
 
 
 class Modelled(IQL[ModelledConfig]):
-    """Weigh source rows by a model of the target; see the module."""
+    """IQL on source rows that a model of the target predicts."""
 
     config_class = ModelledConfig
     presets = {"ours": ModelledConfig()}
@@ -77,9 +74,3 @@ class Modelled(IQL[ModelledConfig]):
         weights = torch.exp(-self.strictness * error / error.mean(1, keepdim=True))
         self.log("source_weight", weights)
         return batch, batch.on_source(weights, 1.0)
-
-
-METHODS["modelled"] = (f"{__name__}:Modelled", "IQL on source rows that a target model predicts")
-
-if __name__ == "__main__":
-    sys.exit(main(["train", "modelled", *sys.argv[1:]]))

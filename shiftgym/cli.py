@@ -15,7 +15,10 @@ from shiftgym.basics.terminal import INSTALL, help_without_importing, survive_an
 # name -> (function that tyro turns into a command line, what it does)
 COMMANDS = {
     "envs": ("shiftgym.commands.envs:envs", "list the domains and what each one changes"),
-    "render": ("shiftgym.commands.render:render", "make a picture or a video of a domain"),
+    "render": (
+        "shiftgym.commands.render:render",
+        "make a picture or a video of a domain or a run",
+    ),
     "fidelity": ("shiftgym_tools.comparing.fidelity:fidelity", "replay published transition files"),
     "policies": ("shiftgym.commands.policies:policies", "list the packaged behaviour policies"),
     "policies measure": ("shiftgym.commands.policies:measure", "measure a policy anew"),
@@ -49,6 +52,7 @@ COMMANDS = {
     "train": ("shiftgym_agents.commands.train:train", "train an agent on a source and a target"),
     "eval": ("shiftgym_agents.commands.evaluate:evaluate", "evaluate trained agents anew"),
     "report": ("shiftgym_agents.commands.report:report", "tables and curves of trained agents"),
+    "export": ("shiftgym_agents.commands.export:export", "write a trained policy as ONNX"),
     "protocols": (
         "shiftgym_agents.commands.protocols:protocols",
         "published experiments, their numbers, and the commands that run them",

@@ -71,8 +71,8 @@ def build_model(domain: Domain, physics: str = "mujoco210") -> mujoco.MjModel:
     return copy.copy(_compiled(domain, physics))
 
 
-@cache
-def _compiled(domain: Domain, physics: str) -> mujoco.MjModel:
+def compile_model(domain: Domain, physics: str) -> mujoco.MjModel:
+    """Compile a domain's model as :func:`build_model` does, and keep nothing of it."""
     spec = build_spec(domain)
     try:
         if physics == "mujoco210":
@@ -80,6 +80,9 @@ def _compiled(domain: Domain, physics: str) -> mujoco.MjModel:
         return _compile(spec)
     except ValueError as error:
         raise DomainError(f"{domain.slug} does not compile: {error}") from None
+
+
+_compiled = cache(compile_model)
 
 
 def _compile(spec: mujoco.MjSpec) -> mujoco.MjModel:
@@ -170,7 +173,7 @@ def _apply(spec: mujoco.MjSpec, edit: Edit, domain: Domain) -> list[Change]:
                 "edit those."
             )
         before = np.atleast_1d(np.array(getattr(element, edit.attribute), dtype=float))
-        after = _edited(before, edit, domain)
+        after = edited(before, edit, domain)
         if edit.attribute == "fromto":
             _place(element, np.zeros(3), [1.0, 0, 0, 0])
         scalar = np.ndim(getattr(element, edit.attribute)) == 0
@@ -180,7 +183,8 @@ def _apply(spec: mujoco.MjSpec, edit: Edit, domain: Domain) -> list[Change]:
     return done
 
 
-def _edited(before: np.ndarray, edit: Edit, domain: Domain) -> np.ndarray:
+def edited(before: np.ndarray, edit: Edit, domain: Domain) -> np.ndarray:
+    """Give the values of one element's attribute after an edit."""
     after = before.copy()
     if edit.assign is not None:
         after[: len(edit.assign)] = edit.assign

@@ -9,6 +9,8 @@ from shiftgym.basics.handing_on import hand_on
 
 if TYPE_CHECKING:
     from shiftgym_agents.core.pairs import ArrayPair
+    from shiftgym_agents.core.places import place
+    from shiftgym_agents.core.sources import Sources
     from shiftgym_agents.methods.table import METHODS, method, settings
     from shiftgym_agents.training.run_config import TrainOptions
     from shiftgym_agents.training.trained import TrainedPolicy, load
@@ -17,21 +19,25 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "ArrayPair",
+    "Sources",
     "TrainOptions",
     "TrainedPolicy",
     "Trainer",
     "load",
     "method",
+    "place",
     "settings",
 ]
 PLACES = {
     "ArrayPair": "core.pairs",
     "METHODS": "methods.table",
+    "Sources": "core.sources",
     "TrainOptions": "training.run_config",
     "TrainedPolicy": "training.trained",
     "Trainer": "training.trainer",
     "load": "training.trained",
     "method": "methods.table",
+    "place": "core.places",
     "settings": "methods.table",
 }
 __getattr__, __dir__ = hand_on(__name__, PLACES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +32,9 @@ def render(
     same actions for gravity and friction. Without a display MUJOCO_GL=egl is chosen for you.
 
     Example: shiftgym render ShiftHopper-morph-v0 --out hopper.png --compare
+
+    A policy that you trained: shiftgym render --run runs/otdf --out otdf.mp4 (--run runs/otdf
+    --help has its options).
 
     Args:
         name: A slug or id: hopper-morph, ShiftHopper-morph-v0, hopper-friction-x0p37, or
@@ -60,3 +65,13 @@ def render(
     else:
         pictures.write_image(path, pictures.portrait(shown, "rest", width, height))
     print(f"Wrote {path} ({shown.slug}). Next: shiftgym envs --robot {shown.robot}")
+
+
+def _for_arguments(arguments: Sequence[str]) -> Callable[..., None]:
+    """Choose the command: films of trained runs are the agents'."""
+    if any(each == "--run" or each.startswith("--run=") for each in arguments):
+        return import_module("shiftgym_agents.commands.render").render_run
+    return render
+
+
+render.for_arguments = _for_arguments  # pyright: ignore[reportFunctionMemberAccess]

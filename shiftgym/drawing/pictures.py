@@ -6,7 +6,7 @@ as the span between both limits; gravity and friction show in where the same act
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,7 @@ class Film:
         seed: seed of the first episode and of random actions.
         width: pixels of one robot.
         height: pixels.
+        act: who acts instead, actions (N, A) at observations (N, O).
     """
 
     policy: str = "random"
@@ -126,10 +127,11 @@ class Film:
     seed: int = 0
     width: int = 480
     height: int = 480
+    act: Act | None = None
 
     def frames(self, of: Domain) -> Iterator[Image]:
         """Film one domain; an episode that ends starts anew."""
-        act = actor(of, self.policy, self.seed)
+        act = self.act or actor(of, self.policy, self.seed)
         env: Any = of.make(render_mode="rgb_array", width=self.width, height=self.height)
         observation, _ = env.reset(seed=self.seed)
         for step in range(self.steps):
@@ -139,6 +141,10 @@ class Film:
             if terminated or truncated:
                 observation, _ = env.reset()
         env.close()
+
+    def fps(self, of: Domain) -> float:
+        """Give the frames of a second, in the robot's own time."""
+        return TASKS[of.robot].fps / self.every
 
     def write(self, path: Path, domains: Sequence[Domain]) -> None:
         """Film domains side by side, labelled; .gif, or .mp4 where imageio-ffmpeg is installed."""
@@ -150,7 +156,19 @@ class Film:
         for moment in tqdm(zip(*films, strict=True), total=total, unit="frame", disable=None):
             captioned = [caption(f, of.slug) for f, of in zip(moment, domains, strict=True)]
             frames.append(np.concatenate(captioned, axis=1))
-        _write_video(path, frames, TASKS[domains[0].robot].fps / self.every)
+        _write_video(path, frames, self.fps(domains[0]))
+
+
+def write_film(path: Path, frames: Iterable[Image], text: str, fps: float) -> None:
+    """Write frames as a video with a line of text under each."""
+    _write_video(path, [caption(frame, text) for frame in frames], fps)
+
+
+def film_strip(path: Path, frames: Iterable[Image], text: str, count: int = 6) -> None:
+    """Write ``count`` moments of a film side by side, the first and the last among them."""
+    taken = list(frames)
+    chosen = np.unique(np.linspace(0, len(taken) - 1, count).round().astype(int))
+    write_image(path, caption(np.concatenate([taken[k] for k in chosen], axis=1), text))
 
 
 def actor(of: Domain, policy: str, seed: int) -> Act:

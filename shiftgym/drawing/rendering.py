@@ -18,6 +18,10 @@ if TYPE_CHECKING:  # importing MuJoCo can already fail for want of OpenGL; see e
     import mujoco
 
 OPTIONS = ("width", "height", "camera_id", "camera_name", "max_geom", "visual_options")
+OTHERS = (  # what else an environment is told, to say of a misspelt word what was meant
+    "shift", "physics", "render_mode", "camera", "randomize", "randomize_every",
+    "observe_parameters",
+)  # fmt: skip
 CAMERA = (
     "distance", "azimuth", "elevation", "lookat", "type", "trackbodyid", "fixedcamid",
     "orthographic",
@@ -50,7 +54,8 @@ def check_rendering(camera: Mapping[str, Any] | None, options: Mapping[str, Any]
         for name in given:
             if name not in valid:
                 kind = "setting of the camera" if what == "camera" else "argument"
-                raise ShiftgymError(f"Unknown {kind} {name!r}. {nearest(str(name), valid)}")
+                known = valid if what == "camera" else (*valid, *OTHERS)
+                raise ShiftgymError(f"Unknown {kind} {name!r}. {nearest(str(name), known)}")
 
 
 def check_camera(model: mujoco.MjModel, options: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ A running robot's scene is ``qpos`` and ``qvel`` alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,24 @@ from shiftgym.envs.task import Sims, Task
 SCENE = "initial_state_dict"  # gymnasium-robotics' name for the option
 
 
-def check_options(options: Mapping[str, Any] | None, valid: Collection[str]) -> dict[str, Any]:
+def check_options(
+    options: Mapping[str, Any] | None,
+    valid: Collection[str],
+    known: Callable[[str], bool] = lambda name: False,
+) -> dict[str, Any]:
     """Give reset's options as a dictionary, none of them unknown.
+
+    Args:
+        options: what the user gives.
+        valid: names of options.
+        known: whether a name is left to somebody else to refuse.
 
     Raises:
         ShiftgymError: an option that nothing here would follow.
     """
     given = dict(options or {})
     for name in given:
-        if name not in valid:
+        if name not in valid and not known(str(name)):
             raise ShiftgymError(f"Unknown reset option {name!r}. {nearest(str(name), valid)}")
     return given
 
@@ -85,6 +94,17 @@ def place(task: Task, sims: Sims, row: int, scene: Mapping[str, Array]) -> None:
             getattr(sims, field)[row, sims.ids(f"body:{body}")[0]] = value
         else:
             getattr(sims, name)[row] = value
+
+
+def keep_scene(task: Task, sims: Sims, row: int, fields: dict[str, Array]) -> dict[str, Array]:
+    """Let fields that are about to be written hold the scene that one row has now."""
+    kept = dict(fields)
+    for field, body in task.scene.values():
+        if field in kept:
+            place = sims.ids(f"body:{body}")[0]
+            kept[field] = kept[field].copy()
+            kept[field][place] = getattr(sims, field)[row, place]
+    return kept
 
 
 def scene_of(task: Task, sims: Sims, row: int) -> dict[str, Array]:

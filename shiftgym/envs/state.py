@@ -28,6 +28,16 @@ def pack_rng(rng: np.random.Generator) -> Array:
     return np.array([*words, state["has_uint32"], state["uinteger"]], dtype=np.uint64)
 
 
+def seed_of(seed: int | None, rng: np.random.Generator) -> int:
+    """Give the seed that an environment's other generators start from.
+
+    A generator that the user put there himself, of unknown seed (-1), is asked for one.
+    """
+    if seed is None or seed < 0:
+        return int(rng.integers(1 << 62))
+    return seed
+
+
 def unpack_rng(words: Array) -> np.random.Generator:
     """Give the generator that :func:`pack_rng` wrote."""
     high, low, inc_high, inc_low, has_uint32, uinteger = (int(word) for word in words)

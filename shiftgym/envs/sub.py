@@ -24,13 +24,14 @@ READABLE: dict[str, Ask] = {  # name -> what it is of one row; models and data a
     "np_random": lambda envs, row: envs.np_random[row],
     "np_random_seed": lambda envs, row: envs.np_random_seed[row],
     "observation_space": lambda envs, row: envs.single_observation_space,
+    "parameters": lambda envs, row: envs.changing.in_force(row),
     "physics": lambda envs, row: envs.physics,
     "render_mode": lambda envs, row: envs.render_mode,
     "task": lambda envs, row: envs.task,
 }
 CALLABLE: dict[str, Ask] = {
     "get_env_state": lambda envs, row: scene_of(envs.task, envs.sims, row),
-    "observe": lambda envs, row: envs.task.observe(envs.sims)[row],
+    "observe": lambda envs, row: envs.observe()[row],
     "render": lambda envs, row: envs.render(row),
 }
 

@@ -88,9 +88,9 @@ class Task(ABC):
         """Name the MjModel fields that a reset rewrites, one copy per simulation."""
         return tuple(field for field, _ in self.scene.values())
 
-    def observation_space(self) -> Box:
+    def observation_space(self, extra: int = 0) -> Box:
         """Give the space of one observation: unbounded float64, as in the base environments."""
-        return Box(-np.inf, np.inf, (self.observation_size,), np.float64)
+        return Box(-np.inf, np.inf, (self.observation_size + extra,), np.float64)
 
     def action_space(self, model: mujoco.MjModel) -> Box:
         """Give the space of one action: the actuators' control ranges, float32."""

@@ -7,6 +7,7 @@ robot; N seeds give bit for bit the trajectories of N single environments.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,24 +22,23 @@ from shiftgym.drawing.rendering import Picture, check_camera, check_rendering
 from shiftgym.engine import mujoco
 from shiftgym.envs import forks, sub
 from shiftgym.envs.batching import differing, infos_of
+from shiftgym.envs.changing import Changing, write_batch
+from shiftgym.envs.parameters import is_target
 from shiftgym.envs.start import SCENE, check_options, place, read_scene
-from shiftgym.envs.state import WORDS, check_state, pack_rng, unpack_rng
 from shiftgym.envs.task import Sims, check_action
 from shiftgym.envs.tasks import TASKS
 from shiftgym.envs.vector_options import autoreset_mode as autoreset
 from shiftgym.envs.vector_options import episode_limit, reset_mask
+from shiftgym.envs.vector_state import Kept
 from shiftgym.making import from_kwargs
 from shiftgym.modelling import build_model
 
 FEW = 6  # rows that one thread restarts sooner than several
 RENDER_MODES = ["rgb_array", "depth_array", "rgbd_tuple"]
-SPACES = ("single_observation_space", "single_action_space", "observation_space", "action_space")
-COPIED = ("spec", "closed", "_rngs", "_seeds", "_started", *SPACES)  # besides physics and counters
-
 Shift = str | Mapping[str, Any] | None
 
 
-class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
+class ShiftVectorEnv(sub.Asked, Kept, VectorEnv[Array, Array, Array]):
     """Run N sub-environments of one robot in lockstep.
 
     Args:
@@ -53,6 +53,9 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
         num_threads: threads that step; 0 for one per CPU.
         render_mode: ``rgb_array``, ``depth_array``, ``rgbd_tuple`` or None.
         camera: overrides of the free camera.
+        randomize: ranges of parameters that change, each sub-environment with draws of its own.
+        randomize_every: steps from one draw to the next; None for one draw per episode.
+        observe_parameters: end observations with the values of ``randomize``.
         disable_env_checker: accepted as in ``gymnasium.make``; there is no checker to disable.
         render_options: ``width``, ``height``, ``camera_name``, ...
 
@@ -75,6 +78,9 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
         render_mode: str | None = None,
         camera: Mapping[str, Any] | None = None,
         disable_env_checker: bool | None = None,
+        randomize: Mapping[str, Any] | None = None,
+        randomize_every: int | None = None,
+        observe_parameters: bool = False,
         **render_options: Any,
     ):
         """Compile the models and start the threads; see the class for the arguments."""
@@ -86,7 +92,8 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
             "robot": robot, "shift": shifts, "num_envs": num_envs, "physics": physics,
             "max_episode_steps": max_episode_steps, "autoreset_mode": autoreset_mode,
             "num_threads": num_threads, "render_mode": render_mode, "camera": camera,
-            **render_options,
+            "randomize": randomize, "randomize_every": randomize_every,
+            "observe_parameters": observe_parameters, **render_options,
         }  # fmt: skip
         self.num_envs = num_envs
         self.domains: list[Domain] = [from_kwargs(robot, entry) for entry in shifts]
@@ -109,6 +116,8 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
         self._render_options = {"camera": {**self.task.camera, **(camera or {})}, **render_options}
         self._picture: Picture | None = None
 
+        changes = (randomize, randomize_every, observe_parameters)
+        self.changing = Changing(self.domains, physics, *changes)
         models = {entry: build_model(entry, physics) for entry in dict.fromkeys(self.domains)}
         model = models[self.domains[0]]
         check_camera(model, render_options)
@@ -126,11 +135,12 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
         fields |= {name: self._batch.expand(name) for name in self.task.own_model_fields}
         self.sims = Sims(model, self.task, fields)
         self.sims.qpos0 = np.stack([models[entry].qpos0 for entry in self.domains])
+        self.changing.write = partial(write_batch, self._batch, self.task, self.sims)
         self._ctrl = self._batch.bind("ctrl")
         self._batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
         self._blank = self._batch.state.copy()  # what mj_resetData leaves, for every restart
 
-        self.single_observation_space = self.task.observation_space()
+        self.single_observation_space = self.task.observation_space(self.changing.extra)
         self.single_action_space = self.task.action_space(model)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -154,10 +164,13 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
             seed: one number (sub-environment i gets ``seed + i``), a list of N, or None.
             options: ``reset_mask``, a bool array (N,), leaves the other episodes running;
                 ``initial_state_dict`` is the scene to start from (see
-                :mod:`shiftgym.envs.start`), one for all or with N rows.
+                :mod:`shiftgym.envs.start`), one for all or with N rows. Any of
+                :attr:`parameters`, such as ``friction``, is a factor, or N of them, for the
+                episodes that start.
 
         Returns:
-            All observations (N, observation_size), and no info.
+            All observations (N, observation_size), and the parameters of started episodes that
+            are not the domain's own.
 
         Raises:
             ShiftgymError: an unknown option, or one that does not fit; nothing has been reset.
@@ -166,11 +179,13 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
             seed = [int(seed) + row for row in range(self.num_envs)]
         if seed is not None and len(seed) != self.num_envs:
             raise ShiftgymError(f"{len(seed)} seeds for {self.num_envs} sub-environments.")
-        given = check_options(options, ("reset_mask", SCENE))
+        given = check_options(options, ("reset_mask", SCENE, *self.changing.names), is_target)
         rows = np.flatnonzero(reset_mask(given.get("reset_mask"), self.num_envs))
         scene = {}
         if SCENE in given:
             scene = read_scene(self.task, self.sims.model, given[SCENE], self.num_envs)
+        own = {name: v for name, v in given.items() if name not in ("reset_mask", SCENE)}
+        parameters = self.changing.read(own, rows)
         if not self._started and len(rows) < self.num_envs:
             raise ShiftgymError("The first reset starts every sub-environment: omit reset_mask.")
         self._started = True
@@ -178,8 +193,10 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
             wanted = None if seed is None else seed[row]
             if wanted is not None or self._rngs[row] is None:
                 self._rngs[row], self._seeds[row] = seeding.np_random(wanted)
-        self._restart(rows, scene)
-        return self.task.observe(self.sims), {}
+                self.changing.seed(row, self._seeds[row])
+        self._restart(rows, scene, parameters)
+        started = np.isin(np.arange(self.num_envs), rows)
+        return self.observe(), self.changing.infos(self.changing.values, started)
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """Advance every sub-environment by one step, resetting ended ones as the mode says.
@@ -210,17 +227,20 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
         self.task.remember(self.sims, None)
         self._elapsed += 1
         truncated = self._truncated()
-        observations = self.task.observe(self.sims)
+        everyone = np.ones(self.num_envs, dtype=bool)
+        told = self._after_step(everyone)
+        observations = self.observe()
         ended = terminated | truncated
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             self._ended = ended
         elif ended.any():
-            infos = self._restart_at_once(observations, details, ended)
+            infos = self._restart_at_once(observations, details, told, ended)
             return observations, rewards, terminated, truncated, infos
-        return observations, rewards, terminated, truncated, infos_of(details, np.ones_like(ended))
+        infos = infos_of(details, everyone) | self.changing.infos(told, everyone)
+        return observations, rewards, terminated, truncated, infos
 
     def _restart_at_once(
-        self, observations: Array, details: dict[str, Array], ended: Array
+        self, observations: Array, details: dict[str, Array], told: Array, ended: Array
     ) -> dict[str, Any]:
         """Start new episodes where one ended, in mode ``same_step``; give the infos."""
         rows = np.flatnonzero(ended)
@@ -228,10 +248,13 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
         for row in rows:
             final[row] = observations[row].copy()
         self._restart(rows)
-        observations[rows] = self.task.observe(self.sims)[rows]
+        observations[rows] = self.observe()[rows]
         infos = infos_of(details, ~ended) if not ended.all() else {}
         infos |= {"final_obs": final, "_final_obs": ended.copy()}
-        return infos | {"final_info": infos_of(details, ended), "_final_info": ended.copy()}
+        last = infos_of(details, ended) | self.changing.infos(told, ended)
+        now = np.where(ended[:, None], self.changing.values, told)  # a new episode tells its own
+        infos |= self.changing.infos(now, np.ones_like(ended))
+        return infos | {"final_info": last, "_final_info": ended.copy()}
 
     def _advance_and_restart(
         self, actions: Array, over: Array
@@ -242,6 +265,7 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
         rewards = np.zeros(self.num_envs)
         infos: dict[str, Any] = {}
         self._restart(over)
+        told = self.changing.values
         if len(rows):
             self._ctrl[rows] = self.task.control(self.sims, actions)[rows]
             self._batch.step(ids=rows, nstep=self.task.frame_skip)
@@ -250,19 +274,38 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
             self.task.remember(self.sims, None)
             self._elapsed[rows] += 1
             infos = infos_of(details, going)
+            told = self._after_step(going)
+        infos |= self.changing.infos(told, np.ones_like(going))
         terminated = self.task.terminated(self.sims) & going
         truncated = self._truncated() & going
         self._ended = terminated | truncated
-        return self.task.observe(self.sims), rewards, terminated, truncated, infos
+        return self.observe(), rewards, terminated, truncated, infos
+
+    def _after_step(self, stepped: Array) -> Array:
+        """Draw parameters anew where it is time to; give those that the step was made with."""
+        told = self.changing.told()
+        if self.changing.every:
+            for row in np.flatnonzero(stepped).tolist():
+                self.changing.after_step(row, int(self._elapsed[row]))
+        return told
 
     def _truncated(self) -> Array:
         if self.max_episode_steps is None:
             return np.zeros(self.num_envs, dtype=bool)
         return self._elapsed >= self.max_episode_steps
 
-    def _restart(self, rows: Array, scene: Mapping[str, Array] | None = None) -> None:
-        """Start new episodes in some rows, from a scene (arrays with N rows) if there is one."""
+    def _restart(
+        self,
+        rows: Array,
+        scene: Mapping[str, Array] | None = None,
+        parameters: Mapping[str, Array] | None = None,
+    ) -> None:
+        """Start new episodes in some rows, from a scene and with parameters (N rows) if given."""
         self._batch.state[rows] = self._blank[rows]
+        if self.changing.active or parameters:
+            for row in rows.tolist():
+                self.changing.begin(row, parameters or {})
+            self.sims.qpos[rows] = self.sims.qpos0[rows]
         for row in rows.tolist():
             rng = self._rngs[row]
             assert rng is not None
@@ -275,6 +318,29 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
         self.task.remember(self.sims, rows)
         self._elapsed[rows] = 0
         self._ended[rows] = False
+
+    def observe(self) -> Array:
+        """Give the observations of the current states, (N, observation_size)."""
+        return self.changing.append(self.task.observe(self.sims))
+
+    @property
+    def parameters(self) -> dict[str, Array]:
+        """Give the parameters in force, each (N,); NaN where a model is its domain's own."""
+        pairs = zip(self.changing.names, self.changing.values.T, strict=True)
+        return {name: values.copy() for name, values in pairs if not np.isnan(values).all()}
+
+    def set_parameters(self, values: Mapping[str, Any]) -> None:
+        """Change parameters from the next step on; what is given holds to the episodes' ends.
+
+        Args:
+            values: factors by name, each one number or N of them.
+
+        Raises:
+            ShiftgymError: unknown names, or wrong numbers; nothing has changed.
+        """
+        given = self.changing.read(values, range(self.num_envs))
+        for row in range(self.num_envs):
+            self.changing.change(row, given)
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -292,56 +358,6 @@ class ShiftVectorEnv(sub.Asked, VectorEnv[Array, Array, Array]):
         data = mujoco.MjData(model)
         self._batch.get_data(row, data)
         return model, data
-
-    def _physics(self) -> dict[str, Array]:
-        own = {name: getattr(self.sims, name).copy() for name in self.task.own_model_fields}
-        memory = {name: value.copy() for name, value in self.sims.memory.items()}
-        counters = {"elapsed": self._elapsed.copy(), "ended": self._ended.copy()}
-        return {"integration": self._batch.state.copy(), **own, **memory, **counters}
-
-    def _set_physics(self, saved: Mapping[str, Array]) -> None:
-        for name in self.task.own_model_fields:
-            getattr(self.sims, name)[:] = saved[name]
-        self._batch.state[:] = saved["integration"]
-        self._batch.forward()  # current derived fields
-        self._batch.state[:] = saved["integration"]
-        for name, value in self.sims.memory.items():
-            value[:] = saved[name]
-        self._elapsed = saved["elapsed"].astype(np.int64)
-        self._ended = saved["ended"].astype(bool)
-
-    def get_state(self) -> dict[str, Array]:
-        """Give everything the future depends on, as arrays with N rows."""
-        if not self._started:
-            raise ShiftgymError("Call reset() before get_state(): there is no state yet.")
-        words = np.stack([pack_rng(rng) for rng in self._rngs if rng is not None])
-        return {**self._physics(), "rng": words}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Restore a state from :meth:`get_state`; the same actions then repeat bit for bit.
-
-        Raises:
-            ShiftgymError: the state is of another robot or another number of sub-environments, or
-                not whole.
-        """
-        rng = {"rng": np.zeros((self.num_envs, WORDS), np.uint64)}
-        saved = check_state(state, {**self._physics(), **rng}, "another robot, or another num_envs")
-        self._set_physics(saved)
-        self._rngs = [unpack_rng(words) for words in saved["rng"]]
-        self._started = True
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Give what a copy is made from: arguments, physics, generators, counters."""
-        copied = {name: getattr(self, name) for name in COPIED}
-        return {"arguments": self._arguments, "copied": copied, "physics": self._physics()}
-
-    def __setstate__(self, saved: dict[str, Any]) -> None:
-        """Become a copy, with threads of its own."""
-        type(self).__init__(self, **saved["arguments"])
-        if saved["copied"]["_started"]:
-            self._set_physics(saved["physics"])
-        for name, value in saved["copied"].items():
-            setattr(self, name, value)
 
     def render(self, ids: int | Sequence[int] | None = None) -> Any:
         """Make pictures of sub-environments.

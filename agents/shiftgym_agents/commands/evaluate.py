@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from shiftgym.basics.errors import DomainError, ShiftgymError
-from shiftgym.basics.ranges import Seed, Size, ranged
+from shiftgym.basics.ranges import CountOrNone, Seed, Size, ranged
 from shiftgym.basics.statistics import bootstrap_interval
 from shiftgym.domains import Domain
 from shiftgym.making import domain
 from shiftgym.scores import default_reference, reference
 from shiftgym_agents.commands.members import finish, gather
 from shiftgym_agents.commands.robustness import PerturbOptions, evaluate_perturbed
+from shiftgym_agents.core.places import Place, check_fit, place, robot_of, slug_of
 from shiftgym_agents.evaluation.robustness import Subject, read_subject
 from shiftgym_agents.training.evaluator import Evaluator
 from shiftgym_agents.training.records import reference_of
@@ -28,6 +30,8 @@ def evaluate(
     run: Annotated[Path, tyro.conf.Positional],
     others: Annotated[tuple[Path, ...], tyro.conf.Positional] = (),
     domains: tuple[str, ...] = (),
+    env: str | None = None,
+    env_steps: CountOrNone = 0,
     episodes: Size = 10,
     seed: Seed = 1_000_000,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
@@ -51,18 +55,21 @@ def evaluate(
         run: A run directory; its last checkpoint is evaluated.
         others: More of them.
         domains: Domains of the same robot; the one each policy was trained for by default.
+        env: Any Gymnasium environment in their place: an id, module:Id-v0 or FILE.py:Id-v0.
+        env_steps: Cut episodes of --env after so many steps; 0 for its own limit.
         episodes: Episodes per policy and domain.
         seed: Episode starts are drawn from this seed on, apart from those of training.
         json_: Print JSON for programs, with every episode's return; with --perturb, the summaries.
         options: Perturbations.
     """
     if options.perturb:
-        if domains:
+        if domains or env:
             raise ShiftgymError("Give --perturb or --domains: levels perturb a run's own domain.")
         evaluate_perturbed((run, *others), options, episodes, seed, json_)
         return
     left_out: list[str] = []
-    chosen = [domain(name) for name in domains]
+    chosen: list[Place] = [domain(name) for name in domains]
+    chosen += [] if env is None else [place(env, env_steps)]
     each = gather(
         (run, *others), lambda out: _evaluate(out, chosen, episodes, seed, left_out), left_out
     )
@@ -84,7 +91,7 @@ def evaluate(
 
 
 def _evaluate(
-    out: Path, chosen: list[Domain], episodes: int, seed: int, left_out: list[str]
+    out: Path, chosen: list[Place], episodes: int, seed: int, left_out: list[str]
 ) -> list[dict[str, Any]]:
     """Evaluate every run of a directory in its own domain, or in each of some others."""
     subject = read_subject(out)
@@ -97,9 +104,13 @@ def _evaluate(
     if not good:
         raise ShiftgymError("\n".join(diverged))
     left_out += diverged
-    for other in chosen:
-        if other.robot != subject.robot:
-            raise DomainError(f"These policies are for {subject.robot}, not {other.robot}.")
+    robot = robot_of(subject.domains[0])
+    for other in chosen or subject.domains:
+        if other is None:
+            raise ShiftgymError(f"{out} was evaluated nowhere: name an environment with --env ID.")
+        if robot is not None and robot_of(other) not in (None, robot):
+            raise DomainError(f"These policies are for {robot}, not {robot_of(other)}.")
+        check_fit(other, subject.policy.shift.shape[-1], subject.policy.act_size)
     about = {"out": str(out), "method": subject.method, "updates": subject.updates}
     results: list[dict[str, Any]] = []
     for where in chosen or [None]:
@@ -109,7 +120,7 @@ def _evaluate(
 
 
 def _measure(
-    subject: Subject, good: list[int], places: list[Domain], episodes: int, seed: int
+    subject: Subject, good: list[int], places: Sequence[Place], episodes: int, seed: int
 ) -> list[dict[str, Any]]:
     """Evaluate the policies of some runs, each in its place."""
     runs = [subject.runs[k] for k in good]
@@ -121,12 +132,13 @@ def _measure(
         evaluator.close()
     results: list[dict[str, Any]] = []
     for i, (k, entry) in enumerate(zip(good, runs, strict=True)):
-        returns, place = found.returns[i], places[k]
-        table = default_reference(place)
-        scores = None if table is None else reference(place, table)
-        if place == subject.domains[k]:  # training's own in its domain, else ours
+        returns, where = found.returns[i], places[k]
+        scores = None
+        if isinstance(where, Domain) and (table := default_reference(where)) is not None:
+            scores = reference(where, table)
+        if where == subject.domains[k]:  # training's own in its domain, else ours
             scores = reference_of(entry, subject.out)
-        about = {"run": k, "seed": entry["seed"], "domain": place.slug}
+        about = {"run": k, "seed": entry["seed"], "domain": slug_of(where)}
         about |= {"source": entry["source"], "target": entry["target"]}
         about |= {"return": float(returns.mean()), "interval": bootstrap_interval(returns)}
         about["score"] = scores and scores.score(float(returns.mean()))

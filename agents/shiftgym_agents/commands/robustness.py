@@ -116,7 +116,7 @@ def _levels(subject: Subject, suites: Sequence[str], options: PerturbOptions) ->
     found = [level for name in suites for level in suite_levels(name, subject.robot, scales)]
     try:
         for level in found:
-            for own in subject.domains:
+            for own in subject.own:
                 level.domain(own)
     except DomainError as error:
         raise DomainError(f"{subject.out}: {error}") from None

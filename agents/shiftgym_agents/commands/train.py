@@ -11,15 +11,15 @@ from typing import Annotated, Any
 
 import tyro
 
-import shiftgym
 from shiftgym.basics.errors import DomainError, ShiftgymError, StoppedError
-from shiftgym.basics.ranges import Seed, Size, check_ranges
-from shiftgym.datasets.load import find, load
-from shiftgym.scores import MEASURED, default_reference
-from shiftgym.scores import reference as find_reference
+from shiftgym.basics.ranges import CountOrNone, Number, Seed, Size, SomeShare, check_ranges
+from shiftgym.reading.anywhere import own_name
 from shiftgym_agents.core.agent import Agent, Config
-from shiftgym_agents.core.pairs import TrainingPair, target_only
-from shiftgym_agents.methods.table import METHODS, method, settings
+from shiftgym_agents.core.opening import TARGETS, Wanted, open_wanted
+from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.core.places import place
+from shiftgym_agents.methods.outside import short_name
+from shiftgym_agents.methods.table import METHODS, method, settings, summary
 from shiftgym_agents.training.run_config import TrainOptions
 from shiftgym_agents.training.trainer import Trainer
 
@@ -31,12 +31,31 @@ class PairOptions:
     """Choose the datasets, the score and the seeds."""
 
     target: str
-    """Dataset of the domain that policies are for: hopper-kinematic/medium."""
-    source: str | None = None
-    """Dataset of another domain of the same robot: hopper/medium."""
+    """Dataset of the domain that policies are for: hopper-kinematic/medium; or, of any robot, a
+    Minari id (hf://ORGANISATION/ID fetches it), an HDF5 or npz file."""
+    source: tuple[str, ...] = ()
+    """Dataset of another domain of the same robot, hopper/medium; several make one union, whose
+    kept shares are logged per source."""
+    source_shares: tuple[SomeShare, ...] = ()
+    """Part of each source that is kept, in whole trajectories; everything by default."""
     reference: str | None = None
     """Table of reference returns for scores: shiftgym, otdf, odrl or d4rl; by default that of the
     target's origin, shiftgym for this package's own sets."""
+    reference_returns: tuple[Number, Number] | None = None
+    """Returns that count as 0 and as 100, random and expert, where no table has them; without,
+    returns are reported as returns."""
+    eval_env: str | None = None
+    """Where policies are evaluated: a Gymnasium id, module:Id-v0 or FILE.py:Id-v0, or none, which
+    reports losses and diagnostics of the data alone; by default the target's own domain."""
+    eval_steps: CountOrNone = 0
+    """Cut episodes of --eval-env after so many steps; 0 for its own limit."""
+    action_low: tuple[Number, ...] = ()
+    """Lowest actions; by default those of where policies are evaluated, or of the data."""
+    action_high: tuple[Number, ...] = ()
+    """Highest actions; see --action-low."""
+    terminal: str | None = None
+    """FILE.py:FUNCTION or MODULE:FUNCTION that says which states (N, O) end an episode, (N,) bool;
+    mobody asks for it where the robot is none of shiftgym's."""
     seeds: Size = 1
     """How many runs train at once, each with its own seed."""
     first_seed: Seed = 0
@@ -59,11 +78,12 @@ def train(name: Annotated[str, tyro.conf.Positional]) -> None:
 def _for_arguments(arguments: Sequence[str]) -> Callable[..., None]:
     """Make the command of one method: its options, with a preset's and a robot's defaults."""
     name = arguments[0] if arguments else ""
-    if name not in METHODS:
+    if not name or name.startswith("-"):
         return train
     chosen = method(name)
     preset, target = _value(arguments, "--preset") or "ours", _value(arguments, "--target")
-    default = settings(name, None if target is None else find(target).domain, preset)
+    known = None if target is None else own_name(target)
+    default = settings(name, None if known is None else known.domain, preset)
 
     def command(name: str, pair: Any, options: Any, config: Any, preset: str, resume: bool) -> None:
         train_pair(name, config, pair, options, resume)
@@ -71,7 +91,7 @@ def _for_arguments(arguments: Sequence[str]) -> Callable[..., None]:
     kinds: dict[str, tuple[Any, Any]] = {  # argument -> type, default
         "name": (Annotated[str, tyro.conf.Positional], inspect.Parameter.empty),
         "pair": (Annotated[PairOptions, Flat], inspect.Parameter.empty),
-        "options": (Annotated[TrainOptions, Flat], TrainOptions(out=Path("runs") / name)),
+        "options": (Annotated[TrainOptions, Flat], TrainOptions(out=default_out(name))),
         "config": (Annotated[chosen.config_class, Flat], default),
         "preset": (str, preset),
         "resume": (bool, False),
@@ -88,8 +108,10 @@ def _for_arguments(arguments: Sequence[str]) -> Callable[..., None]:
 train.for_arguments = _for_arguments  # pyright: ignore[reportFunctionMemberAccess]
 train.__doc__ = (
     "Train a method offline on a source and a target dataset, several seeds at once.\n\n"
-    + "\n\n".join(f"{name}: {summary}" for name, (_, summary) in METHODS.items())
-    + "\n\nshiftgym train METHOD --help explains one, with its hyperparameters."
+    + "\n\n".join(f"{name}: {text}" for name, (_, text) in METHODS.items())
+    + "\n\nmy_file.py:MyMethod: a method of your own; packages offer theirs by name "
+    "(docs/agents.md)."
+    "\n\nshiftgym train METHOD --help explains one, with its hyperparameters."
     "\n\nExample: shiftgym train iql --source hopper/medium --target hopper-kinematic/medium "
     "--seeds 3 --steps 30000 --out runs/iql"
     "\n\nArgs:\n    name: The method."
@@ -102,16 +124,21 @@ def explain(name: str, chosen: type[Agent]) -> str:
     about = inspect.getdoc(sys.modules[chosen.__module__]) or ""
     example = (
         f"Example: shiftgym train {name} {source}--target hopper-kinematic/medium --seeds 3 "
-        f"--steps 30000 --out runs/{name}"
+        f"--steps 30000 --out {default_out(name)}"
     )
     arguments = (
-        f"Args:\n    name: {name}: {METHODS[name][1]}.\n    pair: datasets\n    options: how\n"
+        f"Args:\n    name: {name}: {summary(name)}.\n    pair: datasets\n    options: how\n"
         "    config: hyperparameters\n"
         f"    preset: Where the defaults below come from: {', '.join(chosen.presets)}.\n"
         "    resume: Go on with the run in --out."
     )
-    summary = METHODS[name][1]
-    return f"{summary[0].upper()}{summary[1:]}.\n\n{about}\n\n{example}\n\n{arguments}"
+    short = summary(name)
+    return f"{short[0].upper()}{short[1:]}.\n\n{about}\n\n{example}\n\n{arguments}"
+
+
+def default_out(name: str) -> Path:
+    """Give the run directory of a method: `runs/iql`, `runs/MyMethod`."""
+    return Path("runs") / short_name(name)
 
 
 def train_pair(
@@ -141,9 +168,14 @@ def train_pair(
             f"  --resume --out {options.out}",
             trainer.stop.number,
         )
+    result = trainer.result()["runs"]
     unit = "return" if pair.reference is None else "score"
-    found = [run[unit] for run in trainer.result()["runs"]]
-    print(f"{name} on {' -> '.join(map(str, pair.names))}: {unit}s {found}")
+    found = f"{unit}s {[run[unit] for run in result]}"
+    if pair.domain is None:
+        found = "trained, evaluated nowhere"
+    print(f"{name} on {' -> '.join(map(str, pair.names))}: {found}")
+    for line in trainer.kept():
+        print(line)
     print(f"Wrote {options.out}. Next: shiftgym report {options.out}")
 
 
@@ -151,19 +183,29 @@ def open_pair(name: str, chosen: PairOptions) -> TrainingPair:
     """Load the datasets of a pair; methods for the target alone need no source.
 
     Raises:
-        ShiftgymError: A dataset is not here (the message has the command that gets or makes it), or
-            the two are of different robots.
+        ShiftgymError: A dataset is not here (the message has the command that gets or makes it) or
+            cannot be learned from, nobody knows where to evaluate, or the two are of different
+            robots.
     """
-    if chosen.source is not None:
-        pair = shiftgym.Pair(chosen.source, chosen.target, chosen.reference)
-        return pair
-    if method(name).uses_source:
-        robot = find(chosen.target).domain.robot
-        raise DomainError(f"{name} needs a source: add --source {robot}/medium.")
-    target = find(chosen.target)
-    table = chosen.reference or default_reference(target.domain, target.origin) or MEASURED
-    scores = find_reference(target.domain, table)
-    return target_only(load(target), target, target.domain, scores)
+    if method(name).uses_source and not chosen.source:
+        known = own_name(chosen.target)
+        example = "FILE.hdf5" if known is None else f"{known.domain.robot}/medium"
+        raise DomainError(f"{name} needs a source: add --source {example}.")
+    if bool(chosen.action_low) != bool(chosen.action_high):
+        raise DomainError("Give both --action-low and --action-high, or none of them.")
+    if chosen.reference and chosen.reference_returns:
+        raise DomainError("Give --reference or --reference-returns, not both.")
+    where = TARGETS if chosen.eval_env is None else place(chosen.eval_env, chosen.eval_steps)
+    wanted = Wanted(
+        target=chosen.target,
+        sources=chosen.source,
+        shares=chosen.source_shares,
+        where=where,
+        worth=chosen.reference_returns or chosen.reference,
+        bounds=(chosen.action_low, chosen.action_high) if chosen.action_low else None,
+        terminal=chosen.terminal,
+    )
+    return open_wanted(wanted)
 
 
 def _value(arguments: Sequence[str], flag: str) -> str | None:

@@ -13,16 +13,18 @@ import numpy as np
 from shiftgym.domains import Domain
 from shiftgym.envs.locomotion import Locomotion
 from shiftgym.envs.tasks import TASKS
+from shiftgym_agents.core.places import Place, robot_of
 
 EDGE = 1e-3  # velocities so near to where they are clipped may have been clipped
 
 
-def tellable(domain: Domain, obs: np.ndarray) -> np.ndarray:
+def tellable(domain: Place, obs: np.ndarray) -> np.ndarray:
     """Say which observations `(N, O)` tell the simulation's state, `(N,)` bool.
 
     Hands observe no velocities, and a velocity that was clipped is not known.
     """
-    task = TASKS.get(domain.robot)
+    robot = robot_of(domain)
+    task = None if robot is None else TASKS.get(robot)
     if not isinstance(task, Locomotion) or obs.shape[1] != task.observation_size:
         return np.zeros(len(obs), bool)
     if task.clip is None:
@@ -30,7 +32,7 @@ def tellable(domain: Domain, obs: np.ndarray) -> np.ndarray:
     return np.asarray((np.abs(obs) < task.clip - EDGE).all(1))
 
 
-def answers(domain: Domain, obs: np.ndarray, act: np.ndarray) -> np.ndarray:
+def answers(domain: Place, obs: np.ndarray, act: np.ndarray) -> np.ndarray:
     """Step a domain once from each observed state.
 
     Args:
@@ -41,8 +43,8 @@ def answers(domain: Domain, obs: np.ndarray, act: np.ndarray) -> np.ndarray:
     Returns:
         The next observations `(N, O)`.
     """
-    task = TASKS[domain.robot]
-    assert isinstance(task, Locomotion)
+    task = TASKS[robot_of(domain) or ""]
+    assert isinstance(domain, Domain) and isinstance(task, Locomotion)
     found = np.empty(obs.shape)
     env = domain.make()
     try:

@@ -176,7 +176,8 @@ class Model(ABC):
             if not len(known):
                 return {}
             act = rows[known, o : o + a]
-            told = answers(domain, raw[known], act.float().cpu().numpy())
+            given = act.double().cpu().numpy() * data.action_half[run] + data.action_center[run]
+            told = answers(domain, raw[known], given)
             after = torch.from_numpy((told - data.shift[run]) / data.scale[run]).to(rows)
             obs = rows[known, :o]
             blank = (obs[None].expand(data.runs, -1, -1), act[None].expand(data.runs, -1, -1))

@@ -28,6 +28,7 @@ from shiftgym.basics.ranges import Amount, Count, CountOrNone, Limit
 from shiftgym.envs.tasks import TASKS
 from shiftgym_agents.components.mobody_dynamics import LatentDynamics
 from shiftgym_agents.core.agent import Agent
+from shiftgym_agents.core.terminal import Rule, require_rules
 
 CHUNK = 4096  # rows that all members answer at a time
 
@@ -55,7 +56,8 @@ class ModelRowsConfig:
     disagreement_dims: Literal["all", "but_last"] = "all"
     """Whether u includes the last dimension of states, which the released code drops."""
     model_ends: Literal["robot", "released", "never"] = "robot"
-    """Where model rows end: by the robot's own rule, by the released code's, or nowhere."""
+    """Where model rows end: by the robot's own rule (--terminal gives that of a robot of yours), by
+    the released code's, or nowhere."""
 
 
 class ModelRows:
@@ -65,7 +67,11 @@ class ModelRows:
         agent: The runs; call this while it builds, after its actor.
         dynamics: What answers.
         config: How many, and how they are judged.
-        robots: Each run's robot, whose rule says what ends.
+        robots: Each run's robot; None for one that is not shiftgym's.
+        rules: Each run's rule of what ends; None where nobody knows.
+
+    Raises:
+        ShiftgymError: Where rows end is asked of a rule that is not known.
     """
 
     def __init__(
@@ -73,10 +79,14 @@ class ModelRows:
         agent: Agent[Any],
         dynamics: LatentDynamics,
         config: ModelRowsConfig,
-        robots: Sequence[str],
+        robots: Sequence[str | None],
+        rules: Sequence[Rule | None],
     ) -> None:
+        if config.model_ends == "robot" or None in robots and config.model_ends == "released":
+            own = rules if config.model_ends == "robot" else [None]
+            require_rules(own, "mobody makes transitions with a model", "--model-ends never")
         self.agent, self.dynamics, self.config = agent, dynamics, config
-        self.robots = robots
+        self.robots, self.rules = robots, rules
         runs, width = agent.runs, agent.data.rows.shape[1]
         empty = torch.zeros(runs, config.model_capacity, width, dtype=agent.dtype)
         self.rows = agent.buffer("model_ring", empty)
@@ -144,10 +154,17 @@ class ModelRows:
 
     def ends(self, states: Tensor) -> Tensor:
         """Say which states `(R, B, O)` are terminal, `(R, B, 1)` bool."""
-        rules = {"robot": robot_ends, "released": released_ends, "never": never_ends}
-        rule, raw = rules[self.config.model_ends], states * self.scale + self.shift
-        each = [rule(robot, seen) for robot, seen in zip(self.robots, raw, strict=True)]
-        return torch.stack(each)[..., None]
+        raw = states * self.scale + self.shift
+        whose = zip(self.robots, self.rules, raw, strict=True)
+        return torch.stack([self._ends(*each) for each in whose])[..., None]
+
+    def _ends(self, robot: str | None, rule: Rule | None, states: Tensor) -> Tensor:
+        """Say which raw states of one run are terminal."""
+        if self.config.model_ends == "robot" and rule is not None:
+            return rule(states)
+        if self.config.model_ends == "released" and robot is not None:
+            return released_ends(robot, states)
+        return states[..., 0] < -math.inf  # nowhere
 
     def draw(self, uniform: Tensor, otherwise: Tensor) -> Tensor:
         """Draw rows by uniform numbers `(R, F, 1)`; a run that has none gets `otherwise`.
@@ -198,8 +215,3 @@ def released_ends(robot: str, states: Tensor) -> Tensor:
         inside = (states.abs() < math.inf).all(-1) & (states[..., 1:] < 100).all(-1)
         return ~(inside & (z > 0.7) & (angle.abs() < 0.2))
     return robot_ends(robot, states)
-
-
-def never_ends(robot: str, states: Tensor) -> Tensor:
-    """Give False for every state, `(B,)`."""
-    return states[..., 0] < -math.inf

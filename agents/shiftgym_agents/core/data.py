@@ -4,22 +4,26 @@ One float32 row per transition, so that a batch of all runs is one gather:
 
     | observation (O) | action (A) | next observation (O) | reward | terminated |   D = 2O + A + 2
 
-A dataset that several runs share is stored once. Every run draws its rows uniformly with
-replacement from its own source and its own target dataset with its own generator, so a run sees the
-same rows alone and among others. `Batch` keeps the two domains apart: source rows come first.
+Actions are stored as networks see them, in [-1, 1]: see bounds.py. A dataset that several runs
+share is stored once. Every run draws its rows uniformly with replacement from its own source and
+its own target dataset with its own generator, so a run sees the same rows alone and among others.
+`Batch` keeps the two domains apart: source rows come first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.core.pairs import Arrays, TrainingPair
+from shiftgym_agents.core.bounds import box_of
+from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.core.places import check_fit
+from shiftgym_agents.core.sources import Arrays, Origins, origins_of, part_names, parts_of
 
 SIDES = ("source", "target")
 
@@ -54,7 +58,7 @@ class Batch:
 
     @property
     def act(self) -> Tensor:
-        """Give actions `(R, B, A)`."""
+        """Give actions `(R, B, A)`, in [-1, 1]."""
         return self.rows[..., self.obs_size : self.obs_size + self.act_size]
 
     @property
@@ -160,6 +164,10 @@ class Data:
         found: dict[tuple[float, ...], tuple[int, int]] = {}  # dataset, scaling -> offset, length
         places: dict[str, list[tuple[int, int]]] = {side: [] for side in SIDES}
         moments: list[tuple[np.ndarray, np.ndarray]] = []
+        for pair in {id(pair): pair for pair in pairs}.values():
+            check_fit(pair.domain, self.obs_size, self.act_size)
+        boxes = {id(pair): box_of(pair) for pair in pairs}
+        self._origins: dict[int, Origins] = {}  # of the dataset that starts at this row
         for pair in pairs:
             rest = share_of(len(pair.target["rewards"]), target_share)
             kept = {"source": rest if pair.source is pair.target else slice(None), "target": rest}
@@ -171,16 +179,25 @@ class Data:
                 scaled = scaling != Scaling()
                 key = (id(arrays), id(pair.source), id(pair.target)) if scaled else (id(arrays),)
                 key += (target_share if arrays is pair.target else 1.0,)
+                center, half = boxes[id(pair)]
+                key += (*center.tolist(), *half.tolist())
                 if key not in found:
-                    piece = _pack(arrays, shift, scale, factor)[kept[side]]
+                    piece = _pack(arrays, shift, scale, (center, half), factor)[kept[side]]
                     found[key] = (sum(map(len, pieces)), len(piece))
                     pieces.append(piece)
+                    own = origins_of(arrays)
+                    self._origins[found[key][0]] = Origins(
+                        *(getattr(own, f.name)[kept[side]] for f in fields(Origins))
+                    )
                 places[side].append(found[key])
         self.rows = torch.from_numpy(np.concatenate(pieces)).to(self.device, dtype)
         self.offset = {s: self._column([o for o, _ in places[s]]) for s in SIDES}
         self.sizes = {s: [n for _, n in places[s]] for s in SIDES}
         self.shift = np.stack([shift for shift, _ in moments])[:, None]
         self.scale = np.stack([scale for _, scale in moments])[:, None]
+        self.action_center, self.action_half = (
+            np.stack([boxes[id(pair)][k] for pair in pairs])[:, None] for k in (0, 1)
+        )
         self.columns: dict[str, dict[str, Tensor]] = {side: {} for side in SIDES}
 
     def _column(self, values: list[int]) -> Tensor:
@@ -247,6 +264,22 @@ class Data:
         start = int(self.offset[side][run])
         return self.rows[start : start + self.sizes[side][run]]
 
+    def origins(self, side: str) -> dict[str, Tensor]:
+        """Say where every row of one side comes from, as `sweep` lays rows out.
+
+        Returns:
+            `part`: which of the run's sources, in the order of its pair's; `trajectory`: which
+            trajectory, counted from 0 through all of the run's sources; `step`: its place there.
+            Whole numbers `(R, N)` each. Rows of a trajectory are consecutive and in order; steps
+            are left out only where `target_share` keeps some rows.
+        """
+        longest, found = max(self.sizes[side]), {}
+        for name in (f.name for f in fields(Origins)):
+            rows = [getattr(self._origins[int(start)], name) for start in self.offset[side]]
+            filled = [np.pad(row, (0, longest - len(row)), "edge") for row in rows]
+            found[name] = torch.from_numpy(np.stack(filled)).to(self.device)
+        return found
+
 
 def check_pairs(pairs: Sequence[TrainingPair]) -> tuple[int, int]:
     """Refuse data that cannot be trained on; return the lengths of observation and action.
@@ -260,10 +293,11 @@ def check_pairs(pairs: Sequence[TrainingPair]) -> tuple[int, int]:
     checked: set[int] = set()
     for pair in pairs:
         for side, name in zip(SIDES, pair.names, strict=True):
-            arrays: Arrays = getattr(pair, side)
-            if id(arrays) not in checked:
-                shapes.setdefault(_check(arrays, f"{side} {name}"), f"{side} {name}")
-                checked.add(id(arrays))
+            whole: Arrays = getattr(pair, side)
+            for arrays, part in zip(parts_of(whole), part_names(whole, name), strict=True):
+                if id(arrays) not in checked:
+                    shapes.setdefault(_check(arrays, f"{side} {part}"), f"{side} {part}")
+                    checked.add(id(arrays))
     if len(shapes) > 1:
         said = "; ".join(f"{name}: {o} observed, {a} acted" for (o, a), name in shapes.items())
         raise ShiftgymError(
@@ -333,10 +367,17 @@ def _moments(
     return means.mean(0), np.sqrt((spreads**2).mean(0) + means.var(0)) + 1e-3
 
 
-def _pack(arrays: Arrays, shift: np.ndarray, scale: np.ndarray, factor: float) -> np.ndarray:
+def _pack(
+    arrays: Arrays,
+    shift: np.ndarray,
+    scale: np.ndarray,
+    box: tuple[np.ndarray, np.ndarray],
+    factor: float,
+) -> np.ndarray:
     obs, after = [(arrays[k] - shift) / scale for k in ("observations", "next_observations")]
     ends = np.stack([arrays["rewards"] * factor, arrays["terminated"]], 1)
-    return np.concatenate([obs, arrays["actions"], after, ends], 1, dtype=np.float32)
+    actions = (arrays["actions"] - box[0]) / box[1]
+    return np.concatenate([obs, actions, after, ends], 1, dtype=np.float32)
 
 
 def _return_factor(pair: TrainingPair, sides: Sequence[str]) -> float:
@@ -344,7 +385,8 @@ def _return_factor(pair: TrainingPair, sides: Sequence[str]) -> float:
 
     One factor: both domains are paid alike, and a handful of trajectories would give another.
     """
-    returns = np.concatenate([_returns(getattr(pair, side)) for side in sides])
+    parts = [part for side in sides for part in parts_of(getattr(pair, side))]
+    returns = np.concatenate([_returns(part) for part in parts])
     if len(returns) < 2 or returns.max() == returns.min():
         raise ShiftgymError(
             "Rewards cannot be scaled by returns: the datasets have fewer than two whole "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,22 +14,32 @@ PREFIX = "policy."
 
 @dataclass(frozen=True)
 class Policy:
-    """Act for all runs at once: tanh of an MLP's first outputs.
+    """Act for all runs at once: tanh of an MLP's first outputs, spread over the box of actions.
 
     Attributes:
         layers: `[(W (R, in, out), b (R, 1, out)), ...]`, ReLU between them.
         shift: subtracted from observations, `(R, 1, O)`.
         scale: divides them, `(R, 1, O)`.
         act_size: length of an action.
+        center: middle of the box of actions, `(R, 1, A)`; 0 by default.
+        half: half its width, likewise; 1 by default.
     """
 
     layers: list[tuple[np.ndarray, np.ndarray]]
     shift: np.ndarray
     scale: np.ndarray
     act_size: int
+    center: np.ndarray = field(default_factory=lambda: np.zeros((1, 1, 1), np.float32))
+    half: np.ndarray = field(default_factory=lambda: np.ones((1, 1, 1), np.float32))
+
+    def __post_init__(self) -> None:
+        """Give every run a box of its own."""
+        shape = len(self.shift), 1, self.act_size
+        for name in ("center", "half"):
+            object.__setattr__(self, name, np.broadcast_to(getattr(self, name), shape))
 
     def act(self, obs: np.ndarray) -> np.ndarray:
-        """Choose actions `(R, k, A)` at observations `(R, k, O)`; zeros where a run diverged."""
+        """Choose actions `(R, k, A)` at observations `(R, k, O)`; `center` where a run diverged."""
         x = ((obs - self.shift) / self.scale).astype(np.float32)
         last = len(self.layers) - 1
         with np.errstate(all="ignore"):
@@ -37,13 +47,14 @@ class Policy:
                 x = x @ weight + bias
                 if i < last:
                     x = np.maximum(x, 0)
-        return np.nan_to_num(np.tanh(x[..., : self.act_size]))
+        return self.center + self.half * np.nan_to_num(np.tanh(x[..., : self.act_size]))
 
     def take(self, runs: Sequence[int]) -> Policy:
         """Give the policies of some runs."""
         own = list(runs)
         layers = [(weight[own], bias[own]) for weight, bias in self.layers]
-        return Policy(layers, self.shift[own], self.scale[own], self.act_size)
+        box = self.center[own], self.half[own]
+        return Policy(layers, self.shift[own], self.scale[own], self.act_size, *box)
 
     def finite(self, run: int) -> bool:
         """Say whether all weights of a run are finite."""
@@ -53,6 +64,7 @@ class Policy:
         """Give everything as named arrays, for a checkpoint."""
         found = {f"{PREFIX}shift": self.shift, f"{PREFIX}scale": self.scale}
         found[f"{PREFIX}act_size"] = np.array([self.act_size])
+        found |= {f"{PREFIX}center": self.center, f"{PREFIX}half": self.half}
         for i, (weight, bias) in enumerate(self.layers):
             found |= {f"{PREFIX}W{i}": weight, f"{PREFIX}b{i}": bias}
         return found
@@ -68,7 +80,9 @@ class Policy:
         count = sum(name.startswith("W") for name in own)
         try:
             layers = [(own[f"W{i}"], own[f"b{i}"]) for i in range(count)]
-            found = Policy(layers, own["shift"], own["scale"], int(own["act_size"].item()))
+            box = {name: own[name] for name in ("center", "half") if name in own}  # not in old ones
+            size = int(own["act_size"].item())
+            found = Policy(layers, own["shift"], own["scale"], size, **box)
             runs, width = len(found.shift), found.shift.shape[-1]
             same = found.shift.shape == found.scale.shape == (runs, 1, width) and count > 0
             for weight, bias in layers:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import Domain, episode_steps
+from shiftgym_agents.core.places import Place, robot_of
 from shiftgym_agents.core.policy import Policy
 from shiftgym_agents.evaluation.attack import MinQAttack
 from shiftgym_agents.evaluation.perturb import NOISE, OBSERVED, UNPERTURBED, Level
@@ -51,13 +52,29 @@ class Subject:
     method: str
     updates: int
     runs: list[dict[str, Any]]
-    domains: list[Domain]
+    domains: list[Place]
     policy: Policy
 
     @property
     def robot(self) -> str:
-        """Give the robot of all runs."""
-        return self.domains[0].robot
+        """Give the robot of all runs.
+
+        Raises:
+            ShiftgymError: It is none of shiftgym's.
+        """
+        robot = robot_of(self.domains[0])
+        if robot is None:
+            raise ShiftgymError(
+                f"{self.out}: perturbations edit the models of shiftgym's robots; evaluate "
+                "policies for others in variants of their own environment, with --env."
+            )
+        return robot
+
+    @property
+    def own(self) -> list[Domain]:
+        """Give the domains of shiftgym's that runs were trained to act in; as for `robot`."""
+        assert self.robot
+        return [where for where in self.domains if isinstance(where, Domain)]
 
     def score(self, run: int, returns: np.ndarray) -> np.ndarray:
         """Normalise returns of a run; NaN where it has no reference."""
@@ -75,7 +92,7 @@ def read_subject(out: Path) -> Subject:
     if found is None:
         raise ShiftgymError(f"{out} holds no checkpoint yet: let it train on.")
     domains = [domain_of(entry, out) for entry in about["runs"]]
-    if len({domain.robot for domain in domains}) > 1:
+    if len({robot_of(domain) for domain in domains}) > 1:
         raise ShiftgymError(f"{out / 'config.json'} is damaged: runs are of several robots.")
     policy = Policy.from_arrays(found[0])
     if len(policy.shift) != len(domains):
@@ -111,7 +128,7 @@ class Measured:
             about = {"method": self.subject.method, "run": run} | entry
             row = {key: about[key] for key in KEYS}
             row |= {"suite": where.suite, "level": where.name, "strength": where.strength}
-            row |= {"domain": where.domain(self.subject.domains[run]).slug, "episode": episode}
+            row |= {"domain": where.domain(self.subject.own[run]).slug, "episode": episode}
             place = run, level, episode
             row |= {"start": int(self.starts[run, episode])}
             row |= {"return": float(self.returns[place]), "score": float(self.scores[place])}
@@ -161,7 +178,7 @@ def measure(
     found: list[Returns] = []
     with tqdm(total=limit * len(passes), desc=str(subject.out), unit="step", disable=None) as bar:
         for some in passes:
-            places = [[level.domain(own) for level in some] for own in subject.domains]
+            places = [[level.domain(own) for level in some] for own in subject.own]
             perceive = _perceive(some, attack)
             found.append(roll_out(subject.policy, places, starts, perceive, bar.update))
             bar.update(limit * len(found) - bar.n)

@@ -248,6 +248,7 @@ class BOSA(TD3[BOSAConfig]):
         supported = (density > self.least).to(self.dtype)
         self.log("supported_source", supported[:, : batch.sources])
         self.log("supported_target", supported[:, batch.sources :])
+        self.log_kept(batch, supported)
         if self.config.mask == "source":
             supported = batch.on_source(supported[:, : batch.sources], 1.0)
         ends = batch.terminated if self.config.bootstrap == "continuing" else 1 - batch.terminated

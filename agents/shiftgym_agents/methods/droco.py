@@ -49,6 +49,7 @@ from shiftgym_agents.components.ensemble import Ensemble, EnsembleConfig
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import huber, least_return
+from shiftgym_agents.core.places import robot_of
 from shiftgym_agents.methods.iql import IQL, IQLConfig
 
 BETA = {"hopper": 0.1, "halfcheetah": 0.3, "walker2d": 1.0}
@@ -123,8 +124,8 @@ class DROCO(IQL[DROCOConfig]):
         self.bounds = self._bounds() if self.config.cut_states else None
         least = torch.tensor(self.data.least_rewards(), dtype=self.dtype, device=self.device)
         self.floor = least_return(least[:, None, None], self.discount)
-        task = TASKS.get(self.domains[0].robot) if self.config.predicted_end == "robot" else None
-        self.ends = None if task is None else task.terminal
+        robot = robot_of(self.domains[0]) if self.config.predicted_end == "robot" else None
+        self.ends = None if robot is None else TASKS[robot].terminal
         self.raw = [
             torch.from_numpy(part).to(self.device, self.dtype)
             for part in (self.data.shift, self.data.scale)

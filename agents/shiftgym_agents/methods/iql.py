@@ -210,6 +210,7 @@ class IQL(Agent[C], Generic[C]):
         """Take one gradient step for every run."""
         with torch.no_grad():
             batch, weights = self.choose(self.relabel(batch, noise), noise)
+            self.log_kept(batch, weights)
             pairs = self.critic_inputs(batch)
             best = self.critic_copy(pairs).amin(1)
         old = None

@@ -39,6 +39,7 @@ from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import advantage_weights, weighted_mean
 from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.core.places import robot_of
 from shiftgym_agents.methods.td3 import TD3, TD3Config, scale_free
 
 EXTRA = "extra_reward"  # column of source rows
@@ -130,7 +131,7 @@ class MOBODY(TD3[MOBODYConfig]):
 
     def __init__(self, configs: Any, pairs: Sequence[TrainingPair], *args: Any, **options: Any):
         """Note the robots, whose rules say where model rows end; arguments as for `Agent`."""
-        self.robots = [pair.domain.robot for pair in pairs]
+        self.robots = [robot_of(pair.domain) for pair in pairs]
         super().__init__(configs, pairs, *args, **options)
 
     def build(self) -> None:
@@ -141,7 +142,7 @@ class MOBODY(TD3[MOBODYConfig]):
             raise ShiftgymError(f"--model-share is {config.model_share}: give 0 to 1.")
         self.made = int(config.model_share * config.batch)
         self.dynamics = LatentDynamics(self, config)
-        self.model_rows = ModelRows(self, self.dynamics, config, self.robots)
+        self.model_rows = ModelRows(self, self.dynamics, config, self.robots, self.terminal_rules)
         self.classifiers: Classifiers | None = None
         if config.source_reward == "dara":
             self.classifiers = Classifiers(self, config)

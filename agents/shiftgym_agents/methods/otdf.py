@@ -37,6 +37,7 @@ from torch import Tensor
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Amount, Count, CountOrNone, Positive, Size, SomeShare
 from shiftgym.datasets.names import dataset_name
+from shiftgym.domains import Domain
 from shiftgym_agents.components.cvae import CVAE
 from shiftgym_agents.components.transport import Transport, deviations, require_pot, require_rows
 from shiftgym_agents.core.agent import Agent, Config, Noise, Stage
@@ -107,9 +108,17 @@ class OTDFConfig(IQLConfig):
 
         Published pairs go both ways, so either side may be the shifted one. Arrays are of the
         domain that their name says, if it does.
+
+        Raises:
+            ShiftgymError: nothing is known of the target.
         """
         if self.support is not None:
             return self
+        if not isinstance(pair.domain, Domain):
+            raise ShiftgymError(
+                "How much support weighs is known for shiftgym's robots only: add --support 0.5 "
+                "(published: 0.1 for pairs with other joints, 0.5 for others)."
+            )
         sources = [shift_of(name) for name in str(pair.names[0]).split(" + ")]
         kinematic = any(s.startswith("kinematic") for s in (*sources, pair.domain.shift or ""))
         weak = kinematic and pair.domain.robot not in HANDS

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from shiftgym.basics.errors import DomainError, nearest
 from shiftgym.domains import Domain
 from shiftgym.making import domain
+from shiftgym_agents.methods.outside import described, from_file, from_package, in_file, offered
 
 if TYPE_CHECKING:  # what lists methods needs no torch
     from shiftgym_agents.core.agent import Agent, Config
+    from shiftgym_agents.core.places import Place
 
 METHODS = {  # name -> (module and class, what it is in one line); .files are of this folder
     "iql": (".iql:IQL", "implicit Q-learning on source and target data"),
@@ -34,25 +36,51 @@ METHODS = {  # name -> (module and class, what it is in one line); .files are of
 
 
 def method(name: str) -> type[Agent]:
-    """Find a method's class by name.
+    """Find a method's class by name: ours, `my_file.py:MyMethod`, or one that a package offers.
 
     Raises:
         DomainError: No method is called so; the message names the nearest.
+        ShiftgymError: A file or package that cannot be loaded.
     """
+    if in_file(name):
+        return from_file(name)
     if name not in METHODS:
-        raise DomainError(f"Unknown method {name!r}. {nearest(name, METHODS)}")
+        if name in (others := offered()):
+            return from_package(name)
+        raise DomainError(
+            f"Unknown method {name!r}. {nearest(name, [*METHODS, *others])} One of your own: "
+            "my_file.py:MyMethod."
+        )
     module, _, attribute = METHODS[name][0].partition(":")
     return getattr(import_module(module, __package__), attribute)
 
 
-def settings(name: str, where: str | Domain | None, preset: str = "ours", **values: Any) -> Config:
+def is_method(name: str) -> bool:
+    """Say whether a name is of a method that can be looked up; a file may still be missing."""
+    return name in METHODS or in_file(name) or name in offered()
+
+
+def summary(name: str) -> str:
+    """Say in one line, without a full stop, what a method is."""
+    if name in METHODS:
+        return METHODS[name][1]
+    return (method(name).__doc__ or name).strip().splitlines()[0].rstrip(".")
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """Give what a run directory keeps of a method; one from outside has an origin."""
+    return {"method": name} if name in METHODS else described(name)
+
+
+def settings(name: str, where: str | Place, preset: str = "ours", **values: Any) -> Config:
     """Give a method's hyperparameters for a target: a preset's, its robot's own, then `values`.
 
     The command line starts from these, and so should Python.
 
     Args:
         name: A method.
-        where: The target's domain; None for the values of no robot in particular.
+        where: The target's domain; None, or a place that is no domain of shiftgym's, for the values
+            of no robot in particular.
         preset: ours, paper or official.
         values: Hyperparameters of your own: `steps=30_000`.
 
@@ -64,7 +92,7 @@ def settings(name: str, where: str | Domain | None, preset: str = "ours", **valu
     if preset not in chosen.presets:
         raise DomainError(f"{name} has no preset {preset!r}. {nearest(preset, chosen.presets)}")
     found: Config = chosen.presets[preset]
-    if where is not None:
+    if isinstance(where, str | Domain):
         found = found.for_robot(domain(where).robot)
     for key in values:
         if key not in vars(found):

@@ -25,9 +25,9 @@ import numpy as np
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.load import find
 from shiftgym.datasets.names import DatasetName
-from shiftgym.making import from_kwargs
 from shiftgym.scores import reference
-from shiftgym_agents.methods.table import method
+from shiftgym_agents.core.agent import Agent
+from shiftgym_agents.core.places import from_record, slug_of
 from shiftgym_agents.reports.protocols import Cell, Protocol, Row, direction_of
 from shiftgym_agents.reports.report import RESAMPLES, Group, interval, lay_out, plain, summary
 from shiftgym_agents.training.metrics import LAST
@@ -42,6 +42,7 @@ class Entry:
         setting: the preset, and what differs from it.
         data: whose datasets they are, where imported: ``d4rl -> otdf``; else empty.
         rows: the pair; all pairs of the target, where the method trains on the target alone.
+        uses_source: whether the method draws source rows.
         published: what the paper printed.
         outs: the run directories, one per run.
         seeds: one per run.
@@ -55,6 +56,7 @@ class Entry:
     setting: str
     data: str
     rows: tuple[Row, ...]
+    uses_source: bool
     published: Cell | None
     outs: tuple[Path, ...]
     seeds: tuple[int, ...]
@@ -139,11 +141,11 @@ def place(found: Protocol, group: Group) -> tuple[tuple[Row, ...], str]:
     """Find the rows that a group's runs are of, or the reason why there are none."""
     try:
         source, target = datasets_of(group)
-        where = from_kwargs(**group.domain)
+        where = from_record(group.domain)
     except ShiftgymError as error:
         return (), f"not of the catalogue: {str(error).splitlines()[0]}"
     if where != target.domain:
-        return (), f"evaluated in {where.slug}"
+        return (), f"evaluated in {slug_of(where)}"
     direction = direction_of(source and source.domain, target.domain)
     if direction != found.direction:
         return (), f"the other direction: {direction}; {found.name} is {found.direction}"
@@ -163,18 +165,18 @@ def place(found: Protocol, group: Group) -> tuple[tuple[Row, ...], str]:
 
 def datasets_of(group: Group) -> tuple[DatasetName | None, DatasetName]:
     """Read the names of a group's source, None where its method uses none, and target."""
-    source = find(group.source) if method(group.method).uses_source else None
+    source = find(group.source) if group.kind.uses_source else None
     return source, find(group.target)
 
 
-def name_setting(name: str, robot: str, config: dict[str, Any]) -> str:
+def name_setting(kind: type[Agent], robot: str, config: dict[str, Any]) -> str:
     """Name hyperparameters by the preset nearest to them, and what differs from it.
 
     Returns:
         ``official``, or ``ours steps=300000 keep=0.5``.
     """
     found: list[tuple[int, str]] = []
-    for preset, values in method(name).presets.items():
+    for preset, values in kind.presets.items():
         given = json.loads(json.dumps(dataclasses.asdict(values.for_robot(robot)), default=str))
         differing = [f"{key}={v}" for key, v in config.items() if given.get(key) != v]
         found.append((len(differing), " ".join([preset, *differing])))
@@ -284,9 +286,10 @@ def _entry(found: Protocol, group: Group, rows: tuple[Row, ...]) -> Entry:
     sides = [name.origin for name in datasets_of(group) if name is not None]
     return Entry(
         method=group.method,
-        setting=name_setting(group.method, target.robot, group.config),
+        setting=name_setting(group.kind, target.robot, group.config),
         data=" -> ".join(side or "shiftgym" for side in sides) if any(sides) else "",
         rows=rows,
+        uses_source=group.kind.uses_source,
         published=rows[0].published.get(group.method),
         outs=(group.out,) * len(group.seeds),
         seeds=tuple(group.seeds),
@@ -324,8 +327,7 @@ def _same(found: Protocol, side: str, row: DatasetName, given: DatasetName) -> b
 
 def _line(found: Protocol, entry: Entry) -> tuple[str, ...]:
     last, last5 = entry.summaries
-    uses_source = method(entry.method).uses_source
-    source = str(entry.rows[0].source) if uses_source else f"any of {len(entry.rows)}"
+    source = str(entry.rows[0].source) if entry.uses_source else f"any of {len(entry.rows)}"
     printed = "-" if entry.published is None else entry.published.text
     note = [] if entry.finished else [f"unfinished, {entry.updates:,} updates"]
     note += [f"{last['diverged']} diverged"] if last["diverged"] else []

@@ -18,7 +18,11 @@ import numpy as np
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.folders import explained
+from shiftgym_agents.core.agent import Agent
+from shiftgym_agents.methods.outside import recalled
+from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.artifacts import ELSEWHERE
+from shiftgym_agents.training.diagnostics import GAP
 from shiftgym_agents.training.metrics import LAST, read_metrics
 from shiftgym_agents.training.records import read_about, read_result
 
@@ -26,6 +30,7 @@ RESAMPLES = 2000
 UNITS = {
     "score": "normalised score (0 random, 100 expert)",
     "return": "return (no score: no reference for these runs)",
+    "gap": "evaluated nowhere: mean distance of actions from the target data's, in half boxes",
 }
 
 
@@ -45,9 +50,12 @@ class Group:
         returns: `(runs, T)`, what the scores were made of.
         scored: whether there is a reference; without, a report shows returns.
         config: the method's hyperparameters.
-        domain: environment kwargs of the domain that policies were evaluated in.
+        domain: environment kwargs of the place that policies were evaluated in; None for nowhere.
+        gaps: `(runs, T)`, of runs that were evaluated nowhere: how far their policies act from the
+            target data; empty for others.
         finished: whether training is over.
         seconds: training time of the whole directory.
+        origin: where a method from outside this package came from; None for ours.
     """
 
     out: Path
@@ -60,19 +68,32 @@ class Group:
     returns: np.ndarray
     scored: bool
     config: dict[str, Any]
-    domain: dict[str, Any]
+    domain: dict[str, Any] | None
     finished: bool
     seconds: float | None
+    gaps: np.ndarray | None = None
+    origin: dict[str, Any] | None = None
+
+    @property
+    def kind(self) -> type[Agent]:
+        """Give the method's class.
+
+        Raises:
+            ShiftgymError: its file is gone, or its package is not installed.
+        """
+        return method(recalled({"method": self.method, "origin": self.origin}, self.out))
 
     @property
     def values(self) -> np.ndarray:
-        """Give what a report shows, `(runs, T)`: scores, or returns where there are none."""
+        """Give what a report shows, `(runs, T)`: scores, or returns, or gaps where nothing else."""
+        if self.gaps is not None:
+            return self.gaps
         return self.scores if self.scored else self.returns
 
     @property
     def unit(self) -> str:
         """Name what `values` are."""
-        return "score" if self.scored else "return"
+        return "gap" if self.gaps is not None else "score" if self.scored else "return"
 
     @property
     def label(self) -> str:
@@ -94,7 +115,7 @@ def read_run(out: Path) -> list[Group]:
     """Read one run directory; see `read_groups`."""
     about, result = read_about(out), read_result(out)
     configs = about.get("configs") or [about["config"]] * len(about["runs"])
-    rows = [row for row in read_metrics(out / "metrics.csv") if row.get("return")]
+    rows = [r for r in read_metrics(out / "metrics.csv") if r.get("return") or r.get(GAP)]
     if not rows:
         raise ShiftgymError(f"{out} holds no evaluation yet: let it train on, or resume it.")
     parts: dict[tuple[str, str, str, bool], list[dict[str, str]]] = {}
@@ -109,10 +130,11 @@ def read_run(out: Path) -> list[Group]:
     for (source, target, config, scored), own in parts.items():
         runs = {row["run"]: int(row["seed"]) for row in own}
         updates = sorted({int(row["update"]) for row in own})
-        scores, returns = np.full((2, len(runs), len(updates)), np.nan)
+        scores, returns, gaps = np.full((3, len(runs), len(updates)), np.nan)
         for row in own:
             place = list(runs).index(row["run"]), updates.index(int(row["update"]))
-            returns[place] = float(row["return"])
+            returns[place] = float(row.get("return") or "nan")
+            gaps[place] = _number(row.get(GAP) or "nan", out)
             scores[place] = float(row.get("score") or "nan") if scored else np.nan
         groups.append(
             Group(
@@ -129,9 +151,18 @@ def read_run(out: Path) -> list[Group]:
                 domain=about["runs"][int(own[0]["run"])]["domain"],
                 finished=result is not None,
                 seconds=None if result is None else float(result["seconds"]),
+                gaps=gaps if np.isnan(returns).all() and not np.isnan(gaps).all() else None,
+                origin=about.get("origin"),
             )
         )
     return groups
+
+
+def _number(text: str, out: Path) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ShiftgymError(f"{out / 'metrics.csv'} is damaged: {GAP} is no number.") from None
 
 
 def interquartile_mean(values: np.ndarray) -> float:
@@ -228,17 +259,22 @@ def table(groups: Sequence[Group]) -> str:
 def _table(groups: Sequence[Group]) -> str:
     head = ("method", "source", "target", "seeds", "updates", "last [95 %]", "IQM", "last 5 [95 %]")
     lines: list[tuple[str, ...]] = [(*head, "IQM", "")]
+    digits = 3 if groups[0].unit == "gap" else 1
     for group in groups:
         about = describe(group)
         note = "" if group.finished else "unfinished"
         if about["last"]["diverged"]:
             note += f" {about['last']['diverged']} diverged"
         entry = (group.method, group.source, group.target, str(len(group.seeds)))
-        entry += (str(about["updates"]), *_cells(about["last"]), *_cells(about["last5"]))
+        entry += (
+            str(about["updates"]),
+            *_cells(about["last"], digits),
+            *_cells(about["last5"], digits),
+        )
         lines.append((*entry, note.strip()))
     for about in overall(groups):
         entry = (about["method"], "all", f"{about['pairs']} pairs", str(about["last"]["runs"]), "")
-        lines.append((*entry, *_cells(about["last"]), *_cells(about["last5"]), ""))
+        lines.append((*entry, *_cells(about["last"], digits), *_cells(about["last5"], digits), ""))
     return lay_out(lines)
 
 
@@ -293,15 +329,15 @@ def _draw(groups: Sequence[Group], axes: Any) -> None:
     axes.legend(fontsize=8)
 
 
-def interval(about: dict[str, Any]) -> str:
+def interval(about: dict[str, Any], digits: int = 1) -> str:
     """Write a summary's mean and interval."""
     if about["mean"] is None:
         return "-"
-    return f"{about['mean']:.1f} [{about['low']:.1f}, {about['high']:.1f}]"
+    return f"{about['mean']:.{digits}f} [{about['low']:.{digits}f}, {about['high']:.{digits}f}]"
 
 
-def _cells(about: dict[str, Any]) -> tuple[str, str]:
-    return interval(about), "-" if about["iqm"] is None else f"{about['iqm']:.1f}"
+def _cells(about: dict[str, Any], digits: int) -> tuple[str, str]:
+    return interval(about, digits), "-" if about["iqm"] is None else f"{about['iqm']:.{digits}f}"
 
 
 def plain(values: np.ndarray) -> list[float | None]:

@@ -198,7 +198,7 @@ def as_json(found: Measured, parts: Sequence[Curve]) -> dict[str, Any]:
     subject, shape = found.subject, found.returns.shape
     about: dict[str, Any] = {"out": str(subject.out), "method": subject.method}
     about |= {"updates": subject.updates, "episodes": shape[2], "provenance": provenance()}
-    owns = list(dict.fromkeys(subject.domains))
+    owns = list(dict.fromkeys(subject.own))
     about["levels"] = [
         {"suite": level.suite, "level": level.name, "strength": level.strength}
         | {"domains": {made.slug: made.kwargs() for made in map(level.domain, owns)}}

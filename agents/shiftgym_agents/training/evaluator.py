@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
-import shiftgym
-from shiftgym.domains import Domain
+from shiftgym_agents.core.places import Place
 from shiftgym_agents.core.policy import Policy
+from shiftgym_agents.training.vectorised import make_envs
 
 SPACING = 10_000  # start seeds between two runs; more than evaluations x episodes of one run
 
@@ -38,7 +39,7 @@ class Evaluator:
     """Own the vector environment of `R` runs x `E` episodes and the thread that steps it.
 
     Args:
-        domains: Where each run is evaluated.
+        places: Where each run is evaluated.
         seeds: One per run: run `k` sees the same starts alone and among others.
         episodes: Episodes per run and evaluation.
         threads: C++ threads that step; 0 for one per CPU.
@@ -46,13 +47,15 @@ class Evaluator:
 
     def __init__(
         self,
-        domains: Sequence[Domain],
+        places: Sequence[Place],
         seeds: Sequence[int],
         episodes: int,
         threads: int = 0,
     ) -> None:
-        places = [domain for domain in domains for _ in range(episodes)]
-        self.envs: Any = shiftgym.make_vec(places, autoreset_mode="disabled", num_threads=threads)
+        each = [place for place in places for _ in range(episodes)]
+        self.envs: Any = make_envs(each, threads)
+        mode = self.envs.metadata.get("autoreset_mode")
+        self._resets = mode == AutoresetMode.DISABLED  # else environments start anew themselves
         self.seeds, self.episodes = list(seeds), episodes
         self._worker = ThreadPoolExecutor(1, "evaluation")
         self._pending: list[Future[Returns]] = []
@@ -86,7 +89,9 @@ class Evaluator:
             length += alive
             ended = terminated | truncated
             alive &= ~ended
-            if ended.any():  # ended ones go on from a new start, uncounted, to keep the batch whole
+            if (
+                self._resets and ended.any()
+            ):  # ended ones go on from a new start, uncounted, to keep the batch whole
                 obs, _ = self.envs.reset(options={"reset_mask": ended})
         bad = [not policy.finite(k) for k in range(runs)]
         returns = total.reshape(runs, episodes)

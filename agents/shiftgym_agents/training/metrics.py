@@ -82,8 +82,9 @@ class Metrics:
         return bool(new)
 
     def _rewrite(self) -> None:
-        header = ",".join(self.columns) + "\r\n"
-        write_text(self.path, header + self._format(self.rows))
+        header = io.StringIO()
+        csv.writer(header).writerow(self.columns)
+        write_text(self.path, header.getvalue() + self._format(self.rows))
 
     def _format(self, rows: Sequence[Row]) -> str:
         text = io.StringIO()

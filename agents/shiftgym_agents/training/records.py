@@ -10,22 +10,36 @@ import dataclasses
 import math
 import types
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Seed, ranges_of
-from shiftgym.domains import Domain
-from shiftgym.making import from_kwargs
 from shiftgym.scores import Reference
-from shiftgym_agents.core.agent import Config
+from shiftgym_agents.core.places import Place, from_record
 from shiftgym_agents.training.artifacts import read_json
+
+if TYPE_CHECKING:  # what acts with a trained run needs no torch
+    from shiftgym_agents.core.agent import Config
 
 NOTHING = type(None)
 RUN = {
     "source": str,
     "target": str,
     "seed": Seed,
-    "domain": {"robot": str, "shift": str | dict | None},
+    "domain": (
+        {"robot": str, "shift": str | dict | None},
+        {"env": str, "options": dict, "own": bool},
+        None,
+    ),
     "reference": dict | None,
 }
 ABOUT = {"method": str, "config": dict, "runs": [RUN]}
@@ -43,6 +57,8 @@ def read_about(out: Path) -> dict[str, Any]:
     each = about.get("configs", [about["config"]] * len(about["runs"]))
     if not fits(each, [dict]) or len(each) != len(about["runs"]):
         raise _damaged(out / "config.json", "configs")
+    if not fits(about.get("origin"), dict | None):
+        raise _damaged(out / "config.json", "origin")
     for entry in about["runs"]:
         reference_of(entry, out)
     return about
@@ -78,14 +94,14 @@ def reference_of(entry: dict[str, Any], out: Path) -> Reference | None:
     return found
 
 
-def domain_of(entry: dict[str, Any], out: Path) -> Domain:
-    """Give the domain that a run is evaluated in.
+def domain_of(entry: dict[str, Any], out: Path) -> Place:
+    """Give the place that a run is evaluated in.
 
     Raises:
         ShiftgymError: What `config.json` says of it is damaged.
     """
     try:
-        return from_kwargs(**entry["domain"])
+        return from_record(entry["domain"])
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise ShiftgymError(f"{out / 'config.json'} is damaged: domain: {error}") from None
 
@@ -108,7 +124,12 @@ def configs_of(about: dict[str, Any], kind: type[Config], out: Path) -> list[Con
 
 
 def fits(value: Any, shape: Any) -> bool:
-    """Say whether a JSON value has a shape: a type, `[shape]` of some, or `{name: shape}`."""
+    """Say whether a JSON value has a shape: a type, `[shape]` of some, or `{name: shape}`.
+
+    A tuple is of shapes of which it has one.
+    """
+    if isinstance(shape, tuple):
+        return any(fits(value, inner) for inner in shape)
     if isinstance(shape, dict):
         named = isinstance(value, dict) and shape.keys() <= value.keys()
         return named and all(fits(value[name], inner) for name, inner in shape.items())

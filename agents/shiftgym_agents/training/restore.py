@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym.datasets.load import load
-from shiftgym.datasets.pair import Pair
-from shiftgym.scores import MEASURED
 from shiftgym_agents.core.agent import Agent
-from shiftgym_agents.core.pairs import ArrayPair, TrainingPair
+from shiftgym_agents.core.opening import reopen
+from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.methods.outside import recalled
 from shiftgym_agents.methods.table import method
-from shiftgym_agents.training.artifacts import hash_arrays, read_checkpoint
+from shiftgym_agents.training.artifacts import read_checkpoint
 from shiftgym_agents.training.records import configs_of, domain_of, read_about, reference_of
+from shiftgym_agents.training.run_config import describe_data
 
 
 def restore_agent(out: Path, device: torch.device | str = "cpu") -> Agent[Any]:
@@ -30,7 +30,7 @@ def restore_agent(out: Path, device: torch.device | str = "cpu") -> Agent[Any]:
     about, found = read_about(out), read_checkpoint(out)
     if found is None:
         raise ShiftgymError(f"{out} holds no checkpoint yet: let it train on.")
-    chosen = method(about["method"])
+    chosen = method(recalled(about, out))
     configs = configs_of(about, chosen.config_class, out)
     pairs: dict[str, TrainingPair] = {}
     for entry in about["runs"]:
@@ -45,15 +45,10 @@ def restore_agent(out: Path, device: torch.device | str = "cpu") -> Agent[Any]:
 
 def _pair(entry: dict[str, Any], out: Path) -> TrainingPair:
     """Load the datasets of one run."""
-    names = entry["source"], entry["target"]
-    worth = reference_of(entry, out)
-    if names[0] == "none":
-        target = load(names[1])
-        pair: TrainingPair = ArrayPair(target, target, domain_of(entry, out), names, worth)
-    else:
-        pair = Pair(*names, worth or MEASURED)
-    for side, name in zip(("source", "target"), names, strict=True):
-        if hash_arrays(getattr(pair, side)) != entry.get(f"{side}_sha256"):
+    pair = reopen(entry, domain_of(entry, out), reference_of(entry, out))
+    hashes = describe_data(pair)
+    for side, name in zip(("source", "target"), (entry["source"], entry["target"]), strict=True):
+        if hashes[f"{side}_sha256"] != entry.get(f"{side}_sha256"):
             raise ShiftgymError(
                 f"{name} is not the dataset that {out} was trained on: it was made or imported "
                 "anew since."

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Amount, Count, Size, Threads, check_ranges
 from shiftgym_agents.core.agent import Config
 from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.core.places import kwargs_of
+from shiftgym_agents.core.sources import Arrays, Sources
+from shiftgym_agents.methods.table import recorded
 from shiftgym_agents.training.artifacts import hash_arrays
 from shiftgym_agents.training.running import Backend
 
@@ -65,25 +71,20 @@ def describe_run(
     options: TrainOptions,
 ) -> dict[str, Any]:
     """Say what is trained, as JSON."""
-    hashes: dict[int, str] = {}
-    for pair in pairs:
-        for arrays in (pair.source, pair.target):
-            if id(arrays) not in hashes:
-                hashes[id(arrays)] = hash_arrays(arrays)
+    known: dict[int, str] = {}
     runs = [
         {
-            **names_of(pair),
-            "source_sha256": hashes[id(pair.source)],
-            "target_sha256": hashes[id(pair.target)],
-            "domain": pair.domain.kwargs(),
+            **describe_data(pair, known),
+            "domain": kwargs_of(pair.domain),
             "reference": pair.reference and dataclasses.asdict(pair.reference),
             "seed": seed,
+            **_extras(pair, known),
         }
         for pair, seed in zip(pairs, seeds, strict=True)
     ]
     plain = [dataclasses.asdict(config) for config in configs]
     about = {
-        "method": name,
+        **recorded(name),
         "config": plain[0],
         "options": dataclasses.asdict(options),
         "runs": runs,
@@ -91,6 +92,41 @@ def describe_run(
     if any(config != plain[0] for config in plain):
         about["configs"] = plain
     return json.loads(json.dumps(about, default=str))
+
+
+def describe_data(pair: TrainingPair, known: dict[int, str] | None = None) -> dict[str, Any]:
+    """Give the names and SHA-256 of a pair's datasets; `known` holds those of arrays by id."""
+    known = {} if known is None else known
+    hashes = {f"{side}_sha256": _hash(getattr(pair, side), known) for side in ("source", "target")}
+    return names_of(pair) | hashes
+
+
+def _hash(arrays: Arrays, known: dict[int, str]) -> str:
+    """Give the SHA-256 of a dataset, or of those of its parts."""
+    if isinstance(arrays, Sources):
+        parts = [f"{_hash(part, known)} {arrays.shares[k]}" for k, part in enumerate(arrays.whole)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    if id(arrays) not in known:
+        known[id(arrays)] = hash_arrays(arrays)
+    return known[id(arrays)]
+
+
+def _extras(pair: TrainingPair, known: dict[int, str]) -> dict[str, Any]:
+    """Say what only some pairs have: several sources, bounds of actions, a rule of ends."""
+    found: dict[str, Any] = {}
+    if isinstance(pair.source, Sources):
+        own = pair.source
+        found["sources"] = [
+            {"name": name, "share": share, "rows": len(part["rewards"]), "sha256": _hash(w, known)}
+            for name, share, part, w in zip(
+                own.names, own.shares, own.parts, own.whole, strict=True
+            )
+        ]
+    if (bounds := getattr(pair, "bounds", None)) is not None:
+        found["bounds"] = [np.asarray(end, float).reshape(-1).tolist() for end in bounds]
+    if (rule := getattr(pair, "terminal", None)) is not None:
+        found["terminal"] = rule if isinstance(rule, str) else f"{rule.__module__}:{rule.__name__}"
+    return found
 
 
 def require_same(stored: dict[str, Any], ours: dict[str, Any], out: Path) -> None:
@@ -104,7 +140,7 @@ def require_same(stored: dict[str, Any], ours: dict[str, Any], out: Path) -> Non
     def compare(there: Any, now: Any, path: str) -> None:
         if isinstance(there, dict) and isinstance(now, dict):
             for key in {**there, **now}:
-                if not (path == "options." and key in RESUMABLE):
+                if not (path == "options." and key in RESUMABLE) and path + key != "origin.file":
                     compare(there.get(key), now.get(key), f"{path}{key}.")
         elif isinstance(there, list) and isinstance(now, list) and len(there) == len(now):
             for i, pair in enumerate(zip(there, now, strict=True)):

@@ -29,6 +29,7 @@ from shiftgym.basics.machine import usable_cpus
 from shiftgym.basics.ranges import Seed, require
 from shiftgym_agents.core.agent import Agent, Config, Stage
 from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.core.places import slug_of
 from shiftgym_agents.methods.table import method, settings
 from shiftgym_agents.training.artifacts import (
     owned,
@@ -37,6 +38,7 @@ from shiftgym_agents.training.artifacts import (
     write_checkpoint,
     write_json,
 )
+from shiftgym_agents.training.diagnostics import diagnose
 from shiftgym_agents.training.evaluator import Evaluator, Returns
 from shiftgym_agents.training.interrupt import StopRequest
 from shiftgym_agents.training.metrics import LAST, Metrics, written
@@ -116,9 +118,11 @@ class Trainer:
         progress = None if found is None else self._progress()
         self.metrics = Metrics(self.out, progress, self.count)
         self._open.callback(self.metrics.close)
-        domains = [pair.domain for pair in self.pairs]
-        self.evaluator = Evaluator(domains, self.seeds, options.episodes, options.threads)
-        self._open.callback(self.evaluator.close)
+        places = [pair.domain for pair in self.pairs]
+        self.evaluator: Evaluator | None = None
+        if any(place is not None for place in places):
+            self.evaluator = Evaluator(places, self.seeds, options.episodes, options.threads)
+            self._open.callback(self.evaluator.close)
         self._waiting: list[tuple[list[dict[str, Any]], Future[Returns] | None, int]] = []
         self.scores = self._known_scores()
         if found is None:
@@ -220,7 +224,9 @@ class Trainer:
             sums.zero_()
         self.since = 0
         future = None
-        if stage.evaluate:
+        if stage.evaluate and self.evaluator is None:
+            rows = [row | told for row, told in zip(rows, diagnose(self.agent), strict=True)]
+        elif stage.evaluate and self.evaluator is not None:
             index = -(-self.step // self.options.evaluate_every)
             future = self.evaluator.submit(self.agent.policy(), index)
         self._waiting.append((rows, future, self.count))
@@ -273,12 +279,14 @@ class Trainer:
         """Summarise a finished run for `result.json`."""
         runs: list[dict[str, Any]] = []
         for run, (pair, seed) in enumerate(zip(self.pairs, self.seeds, strict=True)):
-            returns, scores = zip(*self.scores[run][-LAST:], strict=True)
             entry: dict[str, Any] = {"run": run, "seed": seed} | names_of(pair)
-            entry |= {"domain": pair.domain.slug, "return": _number(returns[-1])}
-            entry |= {"return_last5": _number(float(np.mean(returns))), "score": None}
-            entry["score_last5"] = None
-            if pair.reference is not None:
+            entry |= {"domain": slug_of(pair.domain), "return": None, "return_last5": None}
+            entry |= {"score": None, "score_last5": None}
+            returns, scores = list(zip(*self.scores[run][-LAST:], strict=True)) or ([], [])
+            if returns:
+                entry |= {"return": _number(returns[-1])}
+                entry |= {"return_last5": _number(float(np.mean(returns)))}
+            if pair.reference is not None and scores:
                 entry |= {"score": _number(scores[-1])}
                 entry |= {"score_last5": _number(float(np.mean(scores)))}
             told = {name: _number(float(v[run])) for name, v in self.agent.told.items()}
@@ -286,6 +294,22 @@ class Trainer:
             runs.append(entry | {"diverged": self.diverged.get(run)})
         rate = self.total * len(self.seeds) / max(self.seconds, 1e-9)
         return {"runs": runs, "seconds": self.seconds, "run_updates_per_second": rate}
+
+    def kept(self) -> list[str]:
+        """Say, for each of several sources, what the last record tells of its rows, over runs."""
+        if not self.agent.several_sources:
+            return []
+        last = self.metrics.rows[-len(self.seeds) :]
+        lines: list[str] = []
+        for name in self.agent.part_titles:
+            told = [
+                f"{word} {np.mean([float(row[key]) for row in last]):.2f}"
+                for word in ("kept", "weight")
+                if last and (key := f"{word}[{name}]") in last[0]
+            ]
+            if told:
+                lines.append(f"  source {name}: {', '.join(told)}")
+        return lines
 
     # --- checkpoints ------------------------------------------------------------------------------
 
@@ -325,8 +349,9 @@ class Trainer:
                     score = float(row.get("score") or "nan")
                     scores[run].append((float(row["return"]), score))
         stage, every = self.stages[self.at], self.options.evaluate_every
-        updates = list(range(every, self.step + 1, every)) if stage.evaluate else []
-        if stage.evaluate and self.step == stage.steps and self.step % every:
+        evaluated = stage.evaluate and self.evaluator is not None
+        updates = list(range(every, self.step + 1, every)) if evaluated else []
+        if evaluated and self.step == stage.steps and self.step % every:
             updates.append(self.step)
         if found != [(update, run) for update in updates for run in range(len(scores))]:
             raise ShiftgymError(

@@ -2,17 +2,20 @@
 
     candidates   every snapshot, with what it earned when it was saved: the mean of a few
                  deterministic episodes
-    expert       of the 6 best candidates the one whose finished policy (finishing.py) earns most
+    expert       of the 4 best candidates the one whose finished policy (finishing.py) earns most
                  over 20 stochastic episodes, as it acts in data
     medium       of the candidates nearest to the goal the first whose finished policy earns it to
                  within 4 % of the way from random to expert, else the nearest. The goal is what
                  the field's medium set of this very domain earns where there is one
                  (medium_goals.toml), else half the way from random to expert. One that only stands
-                 where surviving pays has to do where none that moves is near enough
+                 where surviving pays has to do where none that moves is near enough. A shift's
+                 training that began with the robot's own expert may never have been medium: then
+                 snapshots of the robot's own training compete, by what they earn in this domain
     ladder       for the robots and their kinematic and morph shifts: 8 snapshots of the medium's
                  own training, at even steps of updates up to the medium's, none of which earns
                  more than the medium; with the noise of training
-    measurement  100 fresh episodes (seeds 900,000 on), deterministic and stochastic; 20 for rungs
+    measurement  100 fresh episodes (seeds 900,000 on), 400 for hands, whose returns have heavy
+                 tails; deterministic and stochastic; 20 for rungs
 
 No measurement seed takes part in the selection, so the reported numbers are not selected upwards.
 """
@@ -22,7 +25,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,9 +43,10 @@ from shiftgym_tools.behaviours.finishing import finish
 
 GOALS = Path(__file__).with_name("medium_goals.toml")
 SELECTION_SEED, SELECTION_EPISODES = 500_000, 20
-MEASUREMENT_SEED, MEASUREMENT_EPISODES = 900_000, 100
+MEASUREMENT_SEED, MEASUREMENT_EPISODES, HAND_EPISODES = 900_000, 100, 400
 NOISE_SEED = 7
-LADDER, RUNG_EPISODES, EXPERTS, MEDIUMS, NEAR = 8, 20, 6, 10, 0.04
+LADDER, RUNG_EPISODES, EXPERTS, MEDIUMS, NEAR = 8, 20, 4, 10, 0.04
+BORROWED, BORROWED_EPISODES = 16, 4  # snapshots of the robot's own training, tried in a shift
 LADDERS = (None, "kinematic", "morph")  # shifts whose domains have a ladder
 PAID_TO_STAND, STANDING = {"hopper", "walker2d", "ant"}, 1.3  # robots; return per step
 
@@ -69,6 +73,11 @@ class Candidate:
 def moves(slug: str, earned: float, length: float) -> bool:
     """Say whether episodes of some length earn more than what standing upright is paid."""
     return domain(slug).robot not in PAID_TO_STAND or earned / length > STANDING
+
+
+def measured_episodes(slug: str) -> int:
+    """Give the number of episodes behind a domain's recorded measurements."""
+    return HAND_EPISODES if domain(slug).robot in HELD else MEASUREMENT_EPISODES
 
 
 def measure(policy: Policy, slug: str, episodes: int = MEASUREMENT_EPISODES) -> dict[str, Any]:
@@ -108,18 +117,22 @@ def medium_goal(slug: str, random: float, expert: float) -> float:
     return random + (expert - random) / 2
 
 
-def grade_domain(slug: str, candidates: Sequence[Candidate], out: Path) -> dict[str, Any]:
+def grade_domain(
+    slug: str, candidates: Sequence[Candidate], out: Path, robots: Sequence[Candidate] = ()
+) -> dict[str, Any]:
     """Choose, finish and measure a domain's policies.
 
     Args:
         slug: the domain.
         candidates: its snapshots.
         out: folder for the finished policies.
+        robots: snapshots of the unshifted robot, among which a medium is looked for where the
+            domain's own training has none.
 
     Returns:
         The random policy's return, and per tier the file, its updates and its measurement.
     """
-    episodes = MEASUREMENT_EPISODES
+    episodes = measured_episodes(slug)
     random = evaluate(random_act(slug), slug, episodes, MEASUREMENT_SEED).summary()
     floor = random["return"]
     best = sorted(candidates, key=lambda candidate: -candidate.deterministic)[:EXPERTS]
@@ -128,7 +141,10 @@ def grade_domain(slug: str, candidates: Sequence[Candidate], out: Path) -> dict[
     measured = measure(policy, slug, episodes)
     tiers = {"expert": _entry(expert, policy, out / f"{slug}-expert.safetensors") | measured}
     earned = measured["stochastic"]["return"]
-    found = choose_medium(candidates, slug, medium_goal(slug, floor, earned), earned - floor)
+    goal, width = medium_goal(slug, floor, earned), earned - floor
+    found = choose_medium(candidates, slug, goal, width)
+    if found is None and robots:
+        found = choose_medium(borrowed(robots, slug), slug, goal, width)
     if found is not None:
         medium, policy = found
         entry = _entry(medium, policy, out / f"{slug}-medium.safetensors")
@@ -193,6 +209,19 @@ def choose_medium(
     return None
 
 
+def borrowed(robots: Sequence[Candidate], slug: str) -> list[Candidate]:
+    """Try snapshots of the robot's own training, evenly spread by return, in a shifted domain."""
+    ranked = sorted(robots, key=lambda candidate: candidate.deterministic)
+    places = np.linspace(0, len(ranked) - 1, min(BORROWED, len(ranked)))
+    tried = []
+    for candidate in [ranked[round(place)] for place in places]:
+        act = policy_act(read_policy(candidate.path))
+        run = evaluate(act, slug, BORROWED_EPISODES, SELECTION_SEED)
+        earned, length = float(run.returns.mean()), float(run.lengths.mean())
+        tried.append(replace(candidate, deterministic=earned, length=length))
+    return tried
+
+
 def choose_ladder(
     candidates: Sequence[Candidate], medium: Candidate, ceiling: float
 ) -> list[Candidate]:
@@ -240,13 +269,16 @@ def grade(
     if packaged:
         for slug, candidates in found.items():
             candidates += packaged_candidates(slug)
-    for slug in tqdm(sorted(domains or found), unit="domain", disable=None):
+    wanted = sorted(domains or found)
+    for slug in tqdm(wanted, unit="domain", disable=None):
         target = out / f"{slug}.json"
         if target.exists():
             continue
         if slug not in found:
             raise ShiftgymError(f"No snapshots of {slug} in these runs.")
-        result = grade_domain(slug, found[slug], out)
+        of = domain(slug)
+        robots = found.get(of.robot, []) if of.shift else []
+        result = grade_domain(slug, found[slug], out, robots)
         write_json(target, result)
         told = ", ".join(
             f"{tier} {entry['stochastic']['return']:.0f}" for tier, entry in result["tiers"].items()

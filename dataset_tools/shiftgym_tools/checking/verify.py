@@ -28,6 +28,7 @@ from shiftgym.datasets.packaged import load_packaged, packaged_index
 from shiftgym.datasets.store import sha256
 from shiftgym.domains import Domain
 from shiftgym.engine import mujoco
+from shiftgym.reading.locating import locate as locate_file
 from shiftgym_tools.checking.examining import Examination, examine
 from shiftgym_tools.checking.flaws import flaws
 from shiftgym_tools.checking.guessing import decide, origin_of
@@ -35,7 +36,6 @@ from shiftgym_tools.checking.plausible import repeated_episodes
 from shiftgym_tools.checking.remarks import lines, notes, summary
 from shiftgym_tools.checking.retracing import Progress
 from shiftgym_tools.reading.layouts import Source, from_flat
-from shiftgym_tools.reading.opening import locate as locate_file
 from shiftgym_tools.reading.opening import open_source
 
 

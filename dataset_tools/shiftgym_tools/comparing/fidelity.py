@@ -24,16 +24,16 @@ from shiftgym.basics.errors import DomainError, ShiftgymError, nearest
 from shiftgym.domains import Domain, catalogue, level_token
 from shiftgym.engine import mujoco
 from shiftgym.making import domain
-from shiftgym_tools.checking.replay import FIELDS, Replay, Transitions, replay
-from shiftgym_tools.comparing.fidelity_measures import FileReport, Spread
-from shiftgym_tools.comparing.fidelity_page import page, table
-from shiftgym_tools.reading.hdf5_reading import (
+from shiftgym.reading.hdf5_reading import (
     check_regular,
     explained,
     names_in,
     numbers,
     open_hdf5,
 )
+from shiftgym_tools.checking.replay import FIELDS, Replay, Transitions, replay
+from shiftgym_tools.comparing.fidelity_measures import FileReport, Spread
+from shiftgym_tools.comparing.fidelity_page import page, table
 
 QUALITIES = ("random", "medium", "medium_replay", "medium_expert", "expert")
 

@@ -26,7 +26,7 @@ import numpy as np
 from shiftgym.basics.arrays import Array
 from shiftgym.datasets.flat import Flat
 from shiftgym.envs.tasks import TASKS
-from shiftgym_tools.reading.hdf5_reading import explained
+from shiftgym.reading.hdf5_reading import explained
 
 BLOCK = 1 << 24  # bytes of float32 read at a time
 IN_MEMORY = 1 << 28  # sets up to this many bytes are kept after the first reading

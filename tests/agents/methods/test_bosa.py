@@ -51,7 +51,9 @@ def line(rows: int, seed: int, spread: float = 1.0) -> dict[str, np.ndarray]:
 
 def test_bound_grows_with_samples_towards_the_likelihood() -> None:
     """Integrate over the two latents of a one-dimensional x on a grid."""
-    agent = make_bosa([ArrayPair(line(50, 0), line(50, 1), HOPPER)], density_members=2)
+    agent = make_bosa(
+        [ArrayPair(line(50, 0), line(50, 1), None, bounds=(-1, 1))], density_members=2
+    )
     generator = torch.Generator().manual_seed(0)
     density = agent.dynamics
     with torch.no_grad():
@@ -79,7 +81,7 @@ def test_bound_grows_with_samples_towards_the_likelihood() -> None:
 
 
 def test_gaussian_data_are_as_likely_as_they_are() -> None:
-    pair = ArrayPair(line(2000, 0), line(2000, 1), HOPPER)
+    pair = ArrayPair(line(2000, 0), line(2000, 1), None, bounds=(-1, 1))
     options: dict[str, Any] = {"batch": 128, "density_steps": 600, "density_rate": 3e-3}
     agent = pretrained(make_bosa([pair], normalize_states="none", density_members=1, **options))
     fresh = line(500, 2)
@@ -341,7 +343,7 @@ def chain(ended: bool) -> ArrayPair:
     actions = np.random.default_rng(0).uniform(-1, 1, (64, ACT)).astype(np.float32)
     ends = {"rewards": np.ones(64, np.float32), "terminated": np.full(64, ended)}
     both = arrays | ends | {"actions": actions}
-    return ArrayPair(both, both, HOPPER)
+    return ArrayPair(both, both, None, bounds=(-1, 1))
 
 
 @pytest.mark.parametrize(

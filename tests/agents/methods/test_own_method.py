@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from agent_helpers import make_pair, small
+from agent_helpers import make_agent, make_pair, small
 
-from shiftgym_agents.methods.table import METHODS, method
+from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.running import Running
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "own_method.py"
+EXAMPLE = f"{Path(__file__).parents[3] / 'examples' / 'own_method.py'}:Modelled"
 
 
-@pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    spec = importlib.util.spec_from_file_location("own_method", EXAMPLE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "own_method", module)
-    spec.loader.exec_module(module)
-    yield module
-    del METHODS["modelled"]
-
-
-def test_source_rows_weigh_by_their_error_in_the_model(example: Any) -> None:
-    assert method("modelled") is example.Modelled
-    agent = example.Modelled(small("modelled", strictness=2.0), [make_pair()] * 2, [0, 1])
+def test_source_rows_weigh_by_their_error_in_the_model() -> None:
+    agent = make_agent(EXAMPLE, small(EXAMPLE, strictness=2.0), pairs=[make_pair()] * 2)
     before, last = agent.stages()
     Running(agent, before, "eager").run(20)
     before.finish()

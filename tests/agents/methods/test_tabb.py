@@ -12,7 +12,6 @@ import torch
 from agent_helpers import ACT, make_pair, small, train
 from torch import Tensor
 
-import shiftgym
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import advantage_weights, expectile
 from shiftgym_agents.core.pairs import ArrayPair
@@ -291,8 +290,7 @@ def known_rows(rows: int, seed: int, shift: float) -> dict[str, np.ndarray]:
 
 
 def know(shift: float, **values: Any) -> TABB:
-    where = shiftgym.domain("hopper-kinematic")
-    pair = ArrayPair(known_rows(2000, 0, shift), known_rows(1000, 1, 0.0), where)
+    pair = ArrayPair(known_rows(2000, 0, shift), known_rows(1000, 1, 0.0), None, bounds=(-1, 1))
     sizes = {"latent_state": 16, "latent_pair": 16, "latent_action": 8, "finetune_every": 20}
     stages = {"representation_steps": 800, "finetune_steps": 300, "anchor_steps": 500}
     config = small("tabb", **({"batch": 64, "learning_rate": 1e-3} | sizes | stages | values))

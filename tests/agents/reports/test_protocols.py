@@ -162,7 +162,7 @@ def test_commands_train_what_the_protocol_says(name: str, monkeypatch: pytest.Mo
         trained, config, chosen, options, resume = asked.pop()
         row = found.rows[-1]
         assert (trained, chosen.target, chosen.reference) == (key, str(row.target), row.reference)
-        assert chosen.source == (str(row.source) if method(key).uses_source else None)
+        assert chosen.source == ((str(row.source),) if method(key).uses_source else ())
         assert (chosen.seeds, config.steps, resume) == (found.seeds, found.steps, False)
         preset = found.columns[key].preset if key in found.columns else "ours"
         assert config == method(key).presets[preset].for_robot(row.target.domain.robot)

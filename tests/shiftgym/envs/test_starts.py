@@ -103,11 +103,11 @@ def test_options_reach_gymnasiums_vector_environment_too():
 def test_unknown_reset_options_are_refused_by_name(wrong: str):
     env = shiftgym.domain("hopper").make()
     envs = shiftgym.make_vec("hopper", 3, autoreset_mode="disabled")
-    for made, valid in ((env, "initial_state_dict"), (envs, "initial_state_dict, reset_mask")):
+    for made, valid in ((env, "initial_state_dict"), (envs, "initial_state_dict.*, reset_mask")):
         made.reset(seed=0)
         made.step(made.action_space.sample())
         before = made.unwrapped.get_state()
-        with pytest.raises(ShiftgymError, match=f"option '{wrong}'.*Valid choices: {valid}"):
+        with pytest.raises(ShiftgymError, match=f"option '{wrong}'.*Valid choices: .*{valid}"):
             made.reset(options={wrong: np.array([True, False, False])})
         assert_same(made.unwrapped.get_state(), before)
     with pytest.raises(ShiftgymError, match="Did you mean 'reset_mask'"):

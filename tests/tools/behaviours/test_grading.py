@@ -237,3 +237,35 @@ def test_nothing_to_grade_or_package_is_said(tmp_path: Path):
         grading.grade((tmp_path,), tmp_path / "graded")
     with pytest.raises(shiftgym.ShiftgymError, match="policies grade"):
         packaging.package(tmp_path / "graded", tmp_path / "out")
+
+
+def test_a_shift_that_began_as_an_expert_has_its_medium_from_the_robots_own_training(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nothing of the shift's own training is near the goal; half-trained policies of the robot are.
+
+    Those are judged by what they earn in the shift: a push of 0.3 there, say, not what it earned.
+    """
+    shift = "halfcheetah-gravity-x2"
+    (robots,) = grading.by_domain([run]).values()
+    own = [candidate("own", 100 * k, 5200.0 + k) for k in range(1, 5)]
+    moved = [grading.replace(c, deterministic=c.deterministic / 2) for c in robots]
+    monkeypatch.setattr(grading, "borrowed", lambda them, slug: moved)
+    monkeypatch.setattr(grading, "MEASUREMENT_EPISODES", 2)
+    monkeypatch.setattr(grading, "measure", told_measure)
+
+    def tried(one: grading.Candidate, slug: str) -> tuple[Policy, float]:
+        path = one.path if one.path.exists() else robots[-1].path
+        return finishing.finish(read_policy(path), slug, quiet=False), one.deterministic
+
+    monkeypatch.setattr(grading, "_tried", tried)
+    assert "medium" not in grading.grade_domain(shift, own, tmp_path)["tiers"]
+    medium = grading.grade_domain(shift, own, tmp_path, robots)["tiers"]["medium"]
+    assert medium["run"] == "run" and medium["updates"] == 1100  # 2,750 there, and 2,700 is half
+
+
+def test_borrowed_policies_are_judged_in_the_domain_that_borrows(run: Path):
+    (robots,) = grading.by_domain([run]).values()
+    tried = grading.borrowed(robots, "halfcheetah-gravity-x5")
+    assert len(tried) == len(robots) and {c.updates for c in tried} == {c.updates for c in robots}
+    assert all(c.deterministic < 500 for c in tried)  # constant pushes do not run, whatever is said

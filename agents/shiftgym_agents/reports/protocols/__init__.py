@@ -12,6 +12,7 @@ Experiments go in one of two directions, whose numbers never compare (`direction
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import Any
 from shiftgym.basics.errors import DomainError, nearest
 from shiftgym.datasets.names import DatasetName, dataset_name
 from shiftgym.domains import Domain
+from shiftgym_agents.methods.outside import short_name
 from shiftgym_agents.methods.table import METHODS, method
 
 FILES = Path(__file__).parent
@@ -120,9 +122,11 @@ class Protocol:
                 data, out = f"--target {row.target}", f"{_token(row.target)}"
                 if method(name).uses_source:
                     data, out = f"--source {row.source} {data}", f"{_token(row.source)}-to-{out}"
+                out = f"runs/{self.name}/{short_name(name)}-{out}"
                 found[
-                    f"shiftgym train {name} {data} --preset {preset} --reference {row.reference} "
-                    f"--seeds {self.seeds} --steps {self.steps} --out runs/{self.name}/{name}-{out}"
+                    f"shiftgym train {shlex.quote(name)} {data} --preset {preset} "
+                    f"--reference {row.reference} --seeds {self.seeds} --steps {self.steps} "
+                    f"--out {out}"
                 ] = None
         return list(found)
 

@@ -1,0 +1,132 @@
+"""Open the datasets that a pair is asked for by name, wherever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from shiftgym.basics.errors import DomainError, ShiftgymError
+from shiftgym.datasets.names import DatasetName
+from shiftgym.datasets.pair import Pair
+from shiftgym.domains import Domain
+from shiftgym.reading.anywhere import own_name, read
+from shiftgym.scores import MEASURED, Reference, default_reference, reference
+from shiftgym_agents.core.pairs import ArrayPair, TrainingPair, target_only
+from shiftgym_agents.core.places import Place
+from shiftgym_agents.core.sources import Arrays, Sources
+
+TARGETS = "target"  # the place that is the target's own
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Name what a pair is made of.
+
+    Attributes:
+        target: the scarce dataset.
+        sources: the plentiful ones; none for methods that learn from the target alone.
+        shares: part of each source that is kept; everything by default.
+        where: where policies are evaluated; ``target`` for the target's own domain.
+        worth: the returns of 0 and 100, or a table that has them; the default table of the data
+            where there is one.
+        bounds: lowest and highest actions.
+        terminal: which states end an episode.
+    """
+
+    target: str
+    sources: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    where: Place | str = TARGETS
+    worth: Any = None
+    bounds: tuple[Any, Any] | None = None
+    terminal: Any = None
+
+
+def open_wanted(wanted: Wanted, tell: Callable[[str], None] = print) -> TrainingPair:
+    """Load the datasets of a pair.
+
+    Args:
+        wanted: what it is made of.
+        tell: takes a sentence on what reading changed.
+
+    Raises:
+        ShiftgymError: a dataset is not here or cannot be learned from, nobody knows where to
+            evaluate, or the datasets are of different robots.
+    """
+    names = [own_name(text) for text in (*wanted.sources, wanted.target)]
+    robots = sorted({name.domain.robot for name in names if name is not None})
+    if len(robots) > 1:
+        raise DomainError(f"A pair is of one robot, got {' and '.join(robots)}.")
+    target, where = names[-1], wanted.where
+    knowledge = {"bounds": wanted.bounds, "terminal": wanted.terminal}
+    plain = where == TARGETS and not wanted.shares and not any(map(bool, knowledge.values()))
+    if plain and len(names) == 2 and None not in names:
+        table = wanted.worth if not isinstance(wanted.worth, tuple) else Reference(*wanted.worth)
+        return Pair(wanted.sources[0], wanted.target, table)
+    if where == TARGETS:
+        if target is None:
+            raise DomainError(
+                f"Nobody knows where {wanted.target} was recorded: say where policies are "
+                "evaluated, --eval-env Pendulum-v1 (or FILE.py:MyRobot-v0), or --eval-env none."
+            )
+        where = target.domain
+    assert not isinstance(where, str)
+    worth = _worth(wanted.worth, where, target)
+    told = str(target or wanted.target)
+    if not wanted.sources:
+        return target_only(_load(wanted.target, tell), told, where, worth, **knowledge)
+    own = [str(name or text) for name, text in zip(names, wanted.sources, strict=False)]
+    parts = [_load(text, tell) for text in wanted.sources]
+    joined: Arrays = parts[0]
+    if len(parts) > 1 or wanted.shares:
+        joined = Sources(parts, own, wanted.shares or None)
+    called = joined.title if isinstance(joined, Sources) else own[0]
+    return ArrayPair(joined, _load(wanted.target, tell), where, (called, told), worth, **knowledge)
+
+
+def _load(text: str, tell: Callable[[str], None]) -> Arrays:
+    found = read(text)
+    for note in found.notes:
+        tell(note)
+    return found.flat
+
+
+def _worth(given: Any, where: Place, target: DatasetName | None) -> Any:
+    """Give the reference of scores: what was asked for, or the default of the target's data."""
+    if given is not None or not isinstance(where, Domain):
+        return MEASURED if given is None else given
+    origin = target.origin if target is not None and target.domain == where else ""
+    return reference(where, default_reference(where, origin) or MEASURED)
+
+
+def reopen(entry: Mapping[str, Any], where: Place, worth: Reference | None) -> TrainingPair:
+    """Load the datasets of a run again, from what `config.json` says of it.
+
+    Raises:
+        ShiftgymError: they were given as arrays, or are not here any more.
+    """
+    parts = entry.get("sources") or []
+    names = tuple(part["name"] for part in parts) or (entry["source"],)
+    shares = tuple(part["share"] for part in parts)
+    bounds, terminal = entry.get("bounds"), entry.get("terminal")
+    plain = not parts and bounds is None and terminal is None
+    if plain and names != ("none",) and isinstance(where, Domain):
+        if own_name(names[0]) is not None and own_name(entry["target"]) is not None:
+            return Pair(names[0], entry["target"], worth or MEASURED)
+    wanted = Wanted(
+        target=entry["target"],
+        sources=() if names == ("none",) else names,
+        shares=shares,
+        where=where,
+        bounds=bounds and tuple(bounds),
+        terminal=terminal,
+    )
+    try:
+        found = open_wanted(wanted, lambda note: None)
+    except DomainError as error:
+        raise ShiftgymError(
+            f"The data of this run, {entry['source']} and {entry['target']}, cannot be loaded by "
+            f"name; were they given as arrays? {error}"
+        ) from None
+    return replace(found, reference=worth) if isinstance(found, ArrayPair) else found
