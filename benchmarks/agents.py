@@ -14,9 +14,6 @@ every other method at least half of IQL's.
 from __future__ import annotations
 
 import cProfile
-import json
-import os
-import platform
 import pstats
 import resource
 import statistics
@@ -27,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import figures
 import numpy as np
 import torch
 import tyro
@@ -145,7 +143,7 @@ def main(options: Options) -> int:
     device = pick_device(options.device)
     torch.set_num_threads(options.threads or usable_cpus())
     pair = random_pair()
-    load = os.getloadavg()[0]
+    load = figures.load()
     if load > 0.5:
         print(f"load {load:.1f} before the start: these figures will not be an idle machine's")
     plain = PlainIQL(pair.source, pair.target, str(device))
@@ -183,13 +181,12 @@ def main(options: Options) -> int:
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "rounds": options.rounds,
-        "load_before": round(load, 1),
+        "load_before": load,
         "versions": provenance(),
     }
     found["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     found["rows"] = rows
-    if options.out:
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    figures.write(options.out, found)
     missed = misses(rows)
     print("\n".join(missed) or "every bar is met")
     return 1 if missed else 0
@@ -233,12 +230,7 @@ def misses(rows: list[dict[str, Any]]) -> list[str]:
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    for line in (
-        Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    ):
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
+    return figures.processor()
 
 
 if __name__ == "__main__":

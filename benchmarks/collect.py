@@ -15,8 +15,6 @@ on one core while the others wait, so on C cores the ratio is 1 + C (make - bare
 from __future__ import annotations
 
 import datetime
-import json
-import os
 import statistics
 import subprocess
 import sys
@@ -26,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import figures
 import numpy as np
 import tyro
 
@@ -75,6 +74,7 @@ class Options:
 
 def main(options: Options) -> int:
     """Run, print, write; give 1 if a bar is missed."""
+    load = figures.load()
     job = plan_job(wanted_name(options.name, options.size, None), options.policy, options.streams)
     rounds = []
     for _ in range(options.rounds):
@@ -107,11 +107,9 @@ def main(options: Options) -> int:
         print(f"  {key} {value:.3f}")
     found = {
         "date": datetime.date.today().isoformat(), "name": job.name.short, "rounds": rounds,
-        "median": middle, "ratios": ratios, "cores": cores, "load": os.getloadavg()[0],
+        "median": middle, "ratios": ratios, "cores": cores, "load_before": load,
     }  # fmt: skip
-    if options.out is not None:
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
-        print(f"Wrote {options.out}")
+    figures.write(options.out, found)
     reached = ratios | {"memory_gb": max(r["memory_gb"] for r in rounds)}
     missed = [key for key, bar in BARS.items() if reached[key] > bar]
     print("Bars met." if not missed else f"Bars missed: {', '.join(missed)}")

@@ -25,10 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import figures
 import torch
 import tyro
 
-from agents import contestant, device_name, random_pair, turn
+from agents import contestant, random_pair, turn
 from shiftgym.basics.machine import usable_cpus
 from shiftgym_agents.core import native
 from shiftgym_agents.training.artifacts import provenance
@@ -204,18 +205,17 @@ def main(options: Options) -> int:
     if options.worker:
         worker(options)
         return 0
-    load = os.getloadavg()[0]
+    load = figures.load()
     rows = [row for k in options.kinds for m in options.methods for row in measure(options, k, m)]
     missed = misses(rows)
     if options.out and options.out.exists():
         measured = {(row["kind"], row["method"]) for row in rows}
         kept = json.loads(options.out.read_text())["rows"]
         rows = [row for row in kept if (row["kind"], row["method"]) not in measured] + rows
-    found: dict[str, Any] = {"device": device_name(torch.device("cpu"))}
+    found: dict[str, Any] = {"device": figures.processor()}
     found |= {"cores": usable_cpus(), "runs": options.runs}
-    found |= {"load_before": round(load, 1), "versions": provenance(), "rows": rows}
-    if options.out:
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+    found |= {"load_before": load, "versions": provenance(), "rows": rows}
+    figures.write(options.out, found)
     print("\n".join(missed) or "every bar is met")
     return 1 if missed else 0
 

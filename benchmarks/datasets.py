@@ -15,10 +15,7 @@ Exits with 1 if a bar is missed: at most 1.5 times the raw read, at least 10 tim
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
-import json
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -27,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import figures
 import h5py
 import numpy as np
 import tyro
@@ -68,17 +66,14 @@ def main(options: Options) -> int:
         print(f"{name:<11} {entry['median']:8.3f} s  [{entry['min']:.3f}, {entry['max']:.3f}]")
     for bar in found["bars"]:
         print(f"{bar['name']:<20} {bar['value']:8.2f}  bar {bar['bar']}  met: {bar['met']}")
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
-        print(f"Wrote {options.out}")
+    figures.write(options.out, found)
     return 0 if all(bar["met"] for bar in found["bars"]) else 1
 
 
 def measure(options: Options, folder: Path) -> dict[str, Any]:
     """Write the data once, and let the contestants take turns."""
     os.environ["MINARI_DATASETS_PATH"] = str(folder)
-    flat = drawn(options.rows, options.steps)
+    flat, load = drawn(options.rows, options.steps), figures.load()
     name = shiftgym.dataset_name("hopper/medium").sized(options.rows)
     started = time.perf_counter()
     path = write_dataset(flat, name, {})
@@ -114,12 +109,8 @@ def measure(options: Options, folder: Path) -> dict[str, Any]:
     of_minari = float(np.median(np.array(seconds["minari"]) / ours[::3]))
     return {
         "date": datetime.date.today().isoformat(),
-        "machine": {
-            "cores": os.cpu_count(),
-            "system": platform.platform(),
-            "load": os.getloadavg()[0],
-        },
-        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "machine": figures.machine(load),
+        "versions": figures.versions(PACKAGES),
         "rows": options.rows,
         "megabytes": round(sum(array.nbytes for array in flat.values()) / 1e6, 1),
         "write_seconds": round(written, 3),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from shiftgym.basics.pages import markdown, name_versions
+
 CONTESTANTS = {
     "bare": "bare `mujoco.batch`",
     "vector": "shiftgym vector",
@@ -67,8 +69,7 @@ def table(found: dict[str, Any]) -> str:
 
 def page(found: dict[str, Any]) -> str:
     """Lay out figures as a Markdown page."""
-    machine, versions = found["machine"], found["versions"]
-    engines = ", ".join(f"{name} {version}" for name, version in versions.items())
+    machine = found["machine"]
     return "\n".join(
         [
             "# Benchmarks: how fast the environments step\n",
@@ -76,8 +77,8 @@ def page(found: dict[str, Any]) -> str:
             "```\npython benchmarks/envs.py --out docs/data/env_benchmarks.json "
             f"--page docs/benchmarks.md{found['flags']}\n```\n",
             f"{found['date']}, {machine['cpu']}, {machine['cores']} cores, {machine['system']}; "
-            f"load before the run {machine['load_before']}; {engines}. {found['rounds']} rounds of "
-            f"{found['steps_per_block']} steps. All figures: "
+            f"load before the run {machine['load_before']}; {name_versions(found['versions'])}. "
+            f"{found['rounds']} rounds of {found['steps_per_block']} steps. All figures: "
             "[env_benchmarks.json](data/env_benchmarks.json). `pytest benchmarks` times the same "
             "contestants one at a time with pytest-benchmark.\n",
             *_bars(found["bars"]),
@@ -100,7 +101,7 @@ def _bars(bars: Sequence[dict[str, Any]]) -> list[str]:
         ]
         for bar in bars
     ]
-    return ["## Bars\n", *_markdown(["ratio of rates", "robot", "bar", "measured", ""], rows)]
+    return ["## Bars\n", *_table(["ratio of rates", "robot", "bar", "measured", ""], rows)]
 
 
 def _limits(races: Sequence[dict[str, Any]]) -> list[str]:
@@ -116,7 +117,7 @@ def _limits(races: Sequence[dict[str, Any]]) -> list[str]:
         "Bare physics over SyncVectorEnv on the same id. Sync uses one core, so on C cores this is "
         "at most C times (physics + Python) / physics: where physics is slow, as the Ant's is, "
         "there is little Python to save.\n",
-        *_markdown(["robot", "N", "bare / Sync, same id"], rows),
+        *_table(["robot", "N", "bare / Sync, same id"], rows),
     ]
 
 
@@ -133,9 +134,9 @@ def _vector(races: Sequence[dict[str, Any]]) -> list[str]:
     ]
     return [
         "## Vector environments: steps per second\n",
-        *_markdown(heads + [CONTESTANTS[name] for name in names], rates),
+        *_table(heads + [CONTESTANTS[name] for name in names], rates),
         "## Vector environments: shiftgym's rate over the others'\n",
-        *_markdown(heads + ["/ " + CONTESTANTS[name] for name in others], ratios),
+        *_table(heads + ["/ " + CONTESTANTS[name] for name in others], ratios),
     ]
 
 
@@ -157,7 +158,7 @@ def _single(races: Sequence[dict[str, Any]]) -> list[str]:
         )
     head = ["robot", "stock, µs per step", "shiftgym, `physics=\"installed\"`",
             "shiftgym, default", "speed: installed / stock", "speed: default / stock"]  # fmt: skip
-    return ["## Single environments\n", *_markdown(head, rows)]
+    return ["## Single environments\n", *_table(head, rows)]
 
 
 def _rates(race: dict[str, Any], names: Sequence[str]) -> list[str]:
@@ -177,6 +178,5 @@ def _ratio(value: dict[str, Any]) -> str:
     return f"{value['median']:.2f} ({value['min']:.2f}-{value['max']:.2f})"
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rule = ["---"] + ["---:"] * (len(head) - 1)
-    return [*("| " + " | ".join(line) + " |" for line in (head, rule, *rows)), ""]
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [*markdown(head, rows, "l" + "r" * (len(head) - 1)), ""]

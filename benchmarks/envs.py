@@ -10,10 +10,7 @@ the machine down slows both sides of it. Exits with 1 if a bar is missed.
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
-import os
-import platform
 import sys
 import warnings
 from dataclasses import dataclass
@@ -21,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import env_contestants as who
+import figures
 import gymnasium as gym
 import numpy as np
 import tyro
@@ -66,14 +64,10 @@ def main(options: Options) -> int:
     else:
         found = measure(options)
     print(table(found))
-    for path, text in (
-        (options.out, json.dumps(found, indent=1) + "\n"),
-        (options.page, page(found)),
-    ):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-            print(f"Wrote {path}")
+    figures.write(options.out, found)
+    if options.page is not None:
+        options.page.write_text(page(found))
+        print(f"Wrote {options.page}")
     return 0 if all(bar["met"] for bar in found["bars"]) else 1
 
 
@@ -81,7 +75,7 @@ def measure(options: Options) -> dict[str, Any]:
     """Run every race; give machine, versions, results and bars."""
     gym.logger.min_level = gym.logger.ERROR  # v4 ids are deprecated, and meant
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-    load = os.getloadavg()[0]
+    load = figures.load()
     races = [(robot, size) for robot in options.robots for size in (None, *options.sizes)]
     results = []
     with tqdm(total=len(races) * (options.rounds + 1), unit="round") as bar:
@@ -90,8 +84,8 @@ def measure(options: Options) -> dict[str, Any]:
             results.append(race(robot, size, options, bar))
     return {
         "date": datetime.date.today().isoformat(),
-        "machine": machine() | {"load_before": round(load, 2)},
-        "versions": versions(),
+        "machine": figures.machine(load),
+        "versions": figures.versions(PACKAGES),
         "flags": flags(options),
         "rounds": options.rounds,
         "steps_per_block": options.steps,
@@ -176,27 +170,6 @@ def flags(options: Options) -> str:
         if value != getattr(Options(), name):
             values = value if isinstance(value, tuple) else (value,)
             found += f" --{name} " + " ".join(map(str, values))
-    return found
-
-
-def machine() -> dict[str, Any]:
-    """Describe the processor."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].partition(":")[2].strip() if lines else model
-    return {"cpu": model, "cores": os.cpu_count(), "system": platform.system()}
-
-
-def versions() -> dict[str, str]:
-    """Give the versions of what took part."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 

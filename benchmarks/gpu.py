@@ -20,7 +20,6 @@ a captured path parted from the eager one.
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import figures
 import torch
 import tyro
 
@@ -167,8 +167,7 @@ def main(options: Options) -> int:
                 f"{row['memory_mb']:10,.0f}  {hours}".rstrip(),
                 flush=True,
             )
-            if options.out:
-                options.out.write_text(json.dumps(found, indent=1) + "\n")
+            figures.write(options.out, found, say=False)  # so far
     wrong = [r for r in found["rows"] if not r["parted"] < PARTED]
     for row in wrong:
         print(f"{row['method']}, {row['runs']} runs: captured and eager end {row['parted']:.2f} "

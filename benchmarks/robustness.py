@@ -18,8 +18,6 @@ within fifty, so that making the environment is half of the work.
 from __future__ import annotations
 
 import datetime
-import json
-import os
 import statistics
 import sys
 import time
@@ -27,10 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import figures
 import numpy as np
 import tyro
 
 import shiftgym
+from shiftgym.basics.machine import usable_cpus
 from shiftgym_agents.core.policy import Policy
 from shiftgym_agents.evaluation import rollouts
 from shiftgym_agents.evaluation.perturb import UNPERTURBED, suite_levels
@@ -184,15 +184,13 @@ def race(robot: str, options: Options) -> dict[str, Any]:
 
 def main(options: Options) -> int:
     """Run, print, write; give 1 if the bar is missed."""
-    load = os.getloadavg()[0]
+    load = figures.load()
     races = [race(robot, options) for robot in options.robots]
     found = {
-        "date": datetime.date.today().isoformat(), "cores": os.cpu_count(), "load_before": load,
+        "date": datetime.date.today().isoformat(), "cores": usable_cpus(), "load_before": load,
         "runs": options.runs, "episodes": options.episodes, "bar": BAR, "races": races,
     }  # fmt: skip
-    if options.out is not None:
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
-        print(f"Wrote {options.out}")
+    figures.write(options.out, found)
     missed = [each["robot"] for each in races if each["median"]["ratio"] >= BAR]
     print(f"Bar missed: {', '.join(missed)}" if missed else f"Bar met: below {BAR:g} times bare.")
     return 1 if missed and options.bars else 0

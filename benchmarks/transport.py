@@ -11,10 +11,6 @@ divided by the number of threads, it is what a machine that does nothing else wo
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
-import json
-import os
-import platform
 import resource
 import sys
 import time
@@ -22,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import figures
 import torch
 import tyro
 
@@ -56,14 +53,15 @@ class Options:
 
 def main(options: Options) -> None:
     """Run, print, write."""
+    load = figures.load()
     torch.set_num_threads(options.threads or usable_cpus())
     devices = [options.device] if options.device else ["cpu"]
     if options.device is None and torch.cuda.is_available():
         devices.append("cuda")
     found = {
         "date": datetime.date.today().isoformat(),
-        "machine": machine(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "machine": figures.machine(load) | {"threads": torch.get_num_threads()},
+        "versions": figures.versions(PACKAGES),
         "settings": asdict(Transport(block=options.source)),
         "rows": {"source": options.source, "target": options.target, "size": options.size},
         "devices": [measure(device, options) for device in devices],
@@ -74,23 +72,7 @@ def main(options: Options) -> None:
             f"{entry['device']:<30} {entry['seconds']:.3f} s per block{extra}, "
             f"peak {entry['peak_megabytes']:.0f} MB"
         )
-    if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
-        print(f"Wrote {options.out}")
-
-
-def machine() -> dict[str, Any]:
-    """Describe the hardware and how busy it is."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "cores": usable_cpus(),
-        "threads": torch.get_num_threads(),
-        "load_before": round(os.getloadavg()[0], 2),
-    }
+    figures.write(options.out, found)
 
 
 def measure(device: str, options: Options) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from shiftgym.basics.pages import markdown, name_versions
+
 HERE = Path(__file__).parent
 DATA = HERE / "data"
 PARTS = {
@@ -31,9 +33,7 @@ SHARES = """
 
 Shares of an update of 5 runs, from Python's profiler; `choose`, `targets` and so on are the hooks
 of the method. Evaluation runs beside training: {evaluation}.
-
-| method | parts |
-| --- | --- |"""
+"""
 TRANSPORT = """
 ## Optimal transport
 
@@ -60,8 +60,6 @@ alone. Measured at a priority above that of the other work of a shared machine: 
 that work is never quite alone, which flatters the last three. `python benchmarks/cpu.py --out
 docs/data/cpu_benchmarks.json` ([figures](data/cpu_benchmarks.json)).
 
-| kind | method | path | run-updates/s | products | eager | nice 19 | busy | twin |
-| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |
 {rows}
 
 Between runs of the benchmark on that machine, products of `iql` moved between 0.62 and 0.71, and
@@ -75,6 +73,7 @@ changes. Neither their number nor the other runs change a byte of the result. Ke
 `~/.cache/shiftgym/kernels` (`$XDG_CACHE_HOME/shiftgym/kernels`, or `$SHIFTGYM_CACHE/kernels`), a
 folder that must be the user's own; where it cannot be written or nothing can be compiled,
 training goes on eagerly and a warning says why."""
+BESIDE = ("nice 19", "busy", "twin")
 NAMES = {"captured": "kernels", "eager": "eager"}
 
 
@@ -85,18 +84,18 @@ def processor() -> str:
     rows = []
     for row in found["rows"]:
         each = [f"{row[name]:.2f}" if name in row else "" for name in ratios]
-        name = f"{row['kind']} | `{row['method']}` | {NAMES[row['path']]}"
-        rows.append(f"| {name} | {row['run_updates_per_second']:,.0f} | {' | '.join(each)} |")
+        rate = f"{row['run_updates_per_second']:,.0f}"
+        rows.append([row["kind"], f"`{row['method']}`", NAMES[row["path"]], rate, *each])
+    heads = ("kind", "method", "path", "run-updates/s", "products", "eager", *BESIDE)
     told = {name: found[name] for name in ("device", "cores", "runs", "load_before")}
-    return PROCESSOR.format(rows="\n".join(rows), **told)
+    return PROCESSOR.format(rows="\n".join(markdown(heads, rows, "lllrrrrrr")), **told)
 
 
 def main() -> None:
     """Write the page."""
     found = json.loads((DATA / "agent_benchmarks.json").read_text())
     rows: list[dict[str, Any]] = found["rows"]
-    versions = found["versions"]
-    told = ", ".join(f"{name} {versions[name]}" for name in ("shiftgym", "torch", "numpy"))
+    versions = name_versions(found["versions"], ("shiftgym", "torch", "numpy"))
     sizes = list(dict.fromkeys(row["runs"] for row in rows))
     at = {(row["method"], row["runs"]): row for row in rows}
     page = [
@@ -105,19 +104,18 @@ def main() -> None:
             device=found["device"],
             threads=found["threads"],
             load=found["load_before"],
-            versions=told,
+            versions=versions,
             memory=found["peak_memory_mb"],
         ),
-        "| method | "
-        + " | ".join(f"{n} run{'s' * (n > 1)}" for n in sizes)
-        + " | 5 runs / plain | of IQL |",
-        "| --- |" + " ---: |" * (len(sizes) + 2),
     ]
+    heads = ["method", *(f"{n} run{'s' * (n > 1)}" for n in sizes), "5 runs / plain", "of IQL"]
+    cells = []
     base = at["iql", 5]["ratio"]
     for name in dict.fromkeys(row["method"] for row in rows):
-        rates = " | ".join(f"{at[name, n]['run_updates_per_second']:,.0f}" for n in sizes)
+        rates = [f"{at[name, n]['run_updates_per_second']:,.0f}" for n in sizes]
         ratio = at[name, 5]["ratio"]
-        page.append(f"| `{name}` | {rates} | {ratio:.2f} | {ratio / base:.2f} |")
+        cells.append([f"`{name}`", *rates, f"{ratio:.2f}", f"{ratio / base:.2f}"])
+    page += markdown(heads, cells, "l" + "r" * (len(heads) - 1))
     evaluated = {
         row["runs"]: row["evaluation_steps_per_second"]
         for row in rows
@@ -127,12 +125,14 @@ def main() -> None:
     speeds = ", ".join(f"{rate:,.0f}" for rate in evaluated.values())
     evaluations = f"{speeds} steps per second with {counts} runs"
     page.append(SHARES.format(evaluation=evaluations))
+    cells = []
     for row in rows:
         if "shares" in row:
             named = {k: v for k, v in row["shares"].items() if k in PARTS or k.isalpha()}
             named["other"] += sum(row["shares"].values()) - sum(named.values())
             parts = [f"{PARTS.get(k, k)} {v:.0%}" for k, v in named.items()]
-            page.append(f"| `{row['method']}` | {', '.join(parts)} |")
+            cells.append([f"`{row['method']}`", ", ".join(parts)])
+    page += markdown(("method", "parts"), cells, "ll")
     page.append(processor())
     transport = json.loads((DATA / "transport_benchmarks.json").read_text())
     lines = [

@@ -19,6 +19,7 @@ import numpy as np
 from make_measures import sample
 from measure_tables import HOW_TO_COMPARE, compared, styles
 
+from shiftgym.basics.pages import markdown
 from shiftgym.datasets import dataset_name
 from shiftgym.datasets.flat import Flat, episode_returns
 from shiftgym.datasets.names import HANDS, DatasetName
@@ -33,6 +34,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 HERE = Path(__file__).parent
+HEADS = ("set", "episodes", "mean return", "score", "behaviour", "made by")
 PICTURES = "datasets"  # folder of the pictures
 COLOURS = {
     "medium": "#3b75af", "medium-expert": "#8d69b8", "medium-best": "#8d69b8",
@@ -100,9 +102,7 @@ def target_page(family: str, title: str, means: str, names: list[DatasetName]) -
     if not names:
         return "\n".join([*lines, "None is packaged yet: their policies are being trained.", ""])
     lines += [
-        "| set | episodes | mean return | score | behaviour | made by |",
-        "| --- | ---: | ---: | ---: | --- | --- |",
-        *map(_row, names),
+        *markdown(HEADS, map(_row, names), "lrrrll"),
         "",
         "Where no policy reached the bar of an expert it is `best`: [policies](policies.md).",
         "",
@@ -129,17 +129,17 @@ def source_page() -> str:
         "bytes on every machine; any other size with `--size`. The histograms are of samples of",
         "5,000.",
         "",
-        "| tier | command |",
-        "| --- | --- |",
     ]
+    rows: list[tuple[str, str]] = []
     samples: dict[str, dict[str, Flat]] = {}
     for robot in robots():
         for tier in ("medium", "expert", "best"):
             policy = policy_of(domain(robot), tier)
             if policy:
-                lines.append(f"| `{policy}` | `shiftgym data make {robot}/{tier}` |")
+                rows.append((f"`{policy}`", f"`shiftgym data make {robot}/{tier}`"))
                 samples.setdefault(robot, {})[tier] = sampled(robot, policy)
     lines += [
+        *markdown(("tier", "command"), rows, "ll"),
         "",
         "`medium-expert` is half and half. `medium-replay`, of 500,000 transitions, takes",
         "equal shares of random actions and of eight policies of one training, from random to",
@@ -244,7 +244,7 @@ def components(first: np.ndarray, second: np.ndarray) -> tuple[list[np.ndarray],
     return [placed[: len(first)], placed[len(first) :]], (spreads**2 / (spreads**2).sum())[:2]
 
 
-def _row(name: DatasetName) -> str:
+def _row(name: DatasetName) -> list[str]:
     entry = packaged_index()[name.short]
     told, mean = entry["about"], entry["return"]
     shown = "no whole episode" if mean is None else f"{mean:,.0f}"
@@ -253,8 +253,7 @@ def _row(name: DatasetName) -> str:
         of = "" if table == MEASURED else f" ({table})"
         score = f"{reference(name.domain, table).score(mean):.1f}{of}"
     acted = " and ".join(f"`{policy}`" for policy in told["policies"])
-    cells = [f"`{name}`", f"{entry['episodes']:,}", shown, score, acted, f"`{told['command']}`"]
-    return f"| {' | '.join(cells)} |"
+    return [f"`{name}`", f"{entry['episodes']:,}", shown, score, acted, f"`{told['command']}`"]
 
 
 def _order(name: DatasetName) -> tuple[int, str, int]:

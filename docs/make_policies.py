@@ -22,9 +22,11 @@ import matplotlib
 from measure_tables import theirs
 from tqdm import tqdm
 
+from shiftgym.basics.pages import interval, markdown
 from shiftgym.domains import catalogue
 from shiftgym.making import domain
 from shiftgym.policies import POLICIES, index, load_policy, top_policy
+from shiftgym.scores import published_maximum
 from shiftgym_agents.training.artifacts import write_json
 from shiftgym_tools.behaviours.config import BehaviourConfig
 from shiftgym_tools.behaviours.finishing import NOISE
@@ -35,7 +37,6 @@ from shiftgym_tools.behaviours.packaging import (
     SHIFTED_HAND_BAR,
     bar,
     metric,
-    published_maximum,
 )
 from shiftgym_tools.comparing.bands import SHARES, points_off
 
@@ -139,9 +140,8 @@ EXPERT_HEADS = ("published maximum", "share", "bar")
 OTHER_HEADS = ("of expert", "points")
 MISSES = """\
 ### What misses its bar, and what was tried
-
-| domain | share or success | tried |
-| --- | ---: | --- |"""
+"""
+MISSES_HEADS = ("domain", "share or success", "tried")
 
 
 def main(runs: list[Path], again: bool) -> None:
@@ -231,22 +231,21 @@ def page(known: dict[str, Any]) -> str:
             bars=bars, share=SHARE_OF_PUBLISHED, hands=SHIFTED_HAND_BAR, noise=NOISE, empty=empty
         ),
         EXPERTS.format(first=SHARES[0], second=SHARES[1]),
-        *_heads(EXPERT_HEADS),
     ]
     top = {name: known[name] for name in index() if name.endswith(("/expert", "/best"))}
-    lines += [_expert(name, entry) for name, entry in top.items()]
-    lines += ["", OTHERS, *_heads(OTHER_HEADS)]
-    lines += [_other(name, known) for name in index() if name not in top]
-    lines += ["", MISSES, *_missed(top)]
+    lines += _table(EXPERT_HEADS, [_expert(name, entry) for name, entry in top.items()])
+    others = [_other(name, known) for name in index() if name not in top]
+    lines += ["", OTHERS, *_table(OTHER_HEADS, others)]
+    lines += ["", MISSES, *markdown(MISSES_HEADS, _missed(top), "lrl")]
     lines += ["", "## Learning curves", "", "![curves](policy_curves.png)", ""]
     lines += ["Raw values: [policy_curves.csv](data/policy_curves.csv).", ""]
     return "\n".join(lines)
 
 
-def _heads(special: tuple[str, ...]) -> list[str]:
+def _table(special: tuple[str, ...], rows: list[list[str]]) -> list[str]:
     heads = ("policy", "updates", "stochastic", "deterministic", *special, *STYLE)
-    sides = ["---" if head in ("policy", "bar", "repeat") else "---:" for head in heads]
-    return [f"| {' | '.join(cells)} |" for cells in (heads, sides)]
+    align = "".join("l" if head in ("policy", "bar", "repeat") else "r" for head in heads)
+    return markdown(heads, rows, align)
 
 
 def reached(slug: str, entry: dict[str, Any]) -> tuple[str, float]:
@@ -261,7 +260,7 @@ def reached(slug: str, entry: dict[str, Any]) -> tuple[str, float]:
     return next((f"{least:g}" for least in SHARES if share >= least), "missed"), share
 
 
-def _expert(name: str, entry: dict[str, Any]) -> str:
+def _expert(name: str, entry: dict[str, Any]) -> list[str]:
     slug = name.split("/")[0]
     told, _ = reached(slug, entry)
     top = published_maximum(slug)
@@ -270,7 +269,7 @@ def _expert(name: str, entry: dict[str, Any]) -> str:
     return _row(name, entry, [f"{top:,.0f}", f"{entry['stochastic']['return'] / top:.2f}", told])
 
 
-def _other(name: str, known: dict[str, Any]) -> str:
+def _other(name: str, known: dict[str, Any]) -> list[str]:
     slug = name.split("/")[0]
     earned, best = known[name]["stochastic"]["return"], known[top_policy(domain(slug))]
     points, published = "", theirs().get(name)
@@ -279,20 +278,21 @@ def _other(name: str, known: dict[str, Any]) -> str:
     return _row(name, known[name], [f"{earned / best['stochastic']['return']:.2f}", points])
 
 
-def _row(name: str, entry: dict[str, Any], told: list[str]) -> str:
+def _row(name: str, entry: dict[str, Any], told: list[str]) -> list[str]:
     cells = [f"`{name}`", f"{entry['updates']:,}"]
     for mode in ("stochastic", "deterministic"):
         found = entry[mode]
-        low, high = found["return_low"], found["return_high"]
-        cells.append(f"{found['return']:,.0f} [{low:,.0f}, {high:,.0f}]")
+        cells.append(
+            interval(found["return"], found["return_low"], found["return_high"], form=",.0f")
+        )
     found = entry["stochastic"]
     cells += [*told, f"{found['length']:.0f}"]
     cells.append(f"{found['success']:.0%}" if "success" in found else "")
     cells += [f"{found[key]:.2f}" if key in found else "" for key in ("speed", "change", "noise")]
-    return "| " + " | ".join([*cells, f"`shiftgym policies measure {name}`"]) + " |"
+    return [*cells, f"`shiftgym policies measure {name}`"]
 
 
-def _missed(top: dict[str, Any]) -> list[str]:
+def _missed(top: dict[str, Any]) -> list[list[str]]:
     """Lay out what misses its first bar, with what was tried.
 
     Raises:
@@ -305,7 +305,7 @@ def _missed(top: dict[str, Any]) -> list[str]:
         told, value = reached(slug, entry)
         if told not in ("reached", f"{SHARES[0]:g}"):
             words = " ".join(tried.get(slug, "").split())
-            rows[slug] = f"| `{slug}` | {value:.2f} | {words} |"
+            rows[slug] = [f"`{slug}`", f"{value:.2f}", words]
     if strange := sorted(set(tried) - set(rows)):
         raise SystemExit(f"make_policies: {TRIED} tells of {strange}, which reach their bar.")
     return list(rows.values())

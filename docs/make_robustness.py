@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from make_results import notice
 
+from shiftgym.basics.pages import markdown, name_versions
 from shiftgym_agents.evaluation.perturb import ATTACK, CLEAN, Level
 from shiftgym_agents.reports.report import interval
 from shiftgym_agents.reports.robustness import Curve
@@ -32,6 +33,7 @@ HERE = Path(__file__).parent
 DATA = HERE / "data" / "robustness"
 METHODS = ("iql", "igdf", "otdf", "droco")
 ROBOTS = {"hopper": "Hopper", "walker2d": "Walker2d"}
+VERSIONS = ("shiftgym", "git", "mujoco", "torch")
 RUNS = "runs/grids/cpu-reverse"
 PAGE = """\
 # Robustness of four methods
@@ -149,11 +151,7 @@ def section(robot: str, curves: Sequence[Curve]) -> str:
     grid = json.loads((HERE / "data" / "grids" / "cpu-reverse.json").read_text())
     source, target = curves[0].pair.split(" -> ")
     made = [facts(robot, curve)["provenance"] for curve in curves]
-    told = dict.fromkeys(
-        f"shiftgym {each['shiftgym']} ({each['git'][:10]}{each['git'][40:]}), "
-        f"mujoco {each['mujoco']}, torch {each['torch']}"
-        for each in made
-    )
+    told = dict.fromkeys(name_versions(each, VERSIONS) for each in made)
     files = [f"[{name}](data/robustness/{name})" for curve in curves
              for name in (f"{curve.name}-{robot}.csv", f"{curve.name}-{robot}.json")]  # fmt: skip
     picture = f"results/robustness-{robot}"
@@ -173,13 +171,13 @@ def facts(robot: str, curve: Curve) -> dict[str, Any]:
 
 def table(curves: Sequence[Curve], key: str) -> str:
     """Lay out a line per level and a column per method."""
-    lines = ["| suite | level | " + " | ".join(f"`{curve.name}`" for curve in curves) + " |"]
-    lines.append("| --- | --- |" + " ---: |" * len(curves))
+    rows = []
     for k, level in enumerate(curves[0].levels):
         if key == "score" or level.suite != CLEAN:
             cells = [interval(curve.summary[k][key] or {"mean": None}) for curve in curves]
-            lines.append(f"| {level.suite} | {level_name(level)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            rows.append([level.suite, level_name(level), *cells])
+    heads = ["suite", "level", *(f"`{curve.name}`" for curve in curves)]
+    return "\n".join(markdown(heads, rows, "ll" + "r" * len(curves)))
 
 
 def level_name(level: Level) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 
 from make_measures import MEASURES, MISSED, PUBLISHED
 
+from shiftgym.basics.pages import markdown
 from shiftgym_tools.comparing.bands import (
     POINTS,
     SHARES,
     TIMES,
     points_off,
-    published_maximum,
+    share_of_maximum,
     top_set,
 )
 from shiftgym_tools.comparing.published_sets import Published, read_table
@@ -81,14 +82,14 @@ def styles(names: list[str]) -> list[str]:
     heads = [head for _, head, _ in COLUMNS]
     if beside:
         heads.insert(1, "points")
-    lines = [f"| set | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    rows = []
     for name in names:
         published = theirs().get(name)
         cells = [_cell(name, key, form, published) for key, _, form in COLUMNS]
         if beside:
             cells.insert(1, _points(name, published))
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    return lines
+        rows.append([f"`{name}`", *cells])
+    return markdown(["set", *heads], rows, "l" + "r" * len(heads))
 
 
 def bars(names: list[str]) -> list[str]:
@@ -104,17 +105,17 @@ def bars(names: list[str]) -> list[str]:
     if not rows:
         return [*lines, "", "All are reached.", ""]
     lines += [f"Of {7 * len(domains)} bars {len(rows)} are missed:", ""]
-    lines += ["| domain | measure | value | bar |", "| --- | --- | ---: | ---: |"]
-    for row in rows:
-        cells = f"`{row['domain']}` | {row['measure']} | {row['value']:.2f} | {row['bar']:g}"
-        lines.append(f"| {cells} |")
-    return [*lines, ""]
+    cells = [
+        [f"`{row['domain']}`", row["measure"], f"{row['value']:.2f}", f"{row['bar']:g}"]
+        for row in rows
+    ]
+    return [*lines, *markdown(("domain", "measure", "value", "bar"), cells, "llrr"), ""]
 
 
 def tiers() -> list[str]:
     """Lay out a table of how our tiers compare with the published ones, over all 12 domains."""
-    heads = "return, share of the published | points | change, multiple | noise, multiple"
-    lines = [f"| tier | {heads} |", "| --- | ---: | ---: | ---: | ---: |"]
+    heads = ("return, share of the published", "points", "change, multiple", "noise, multiple")
+    rows = []
     for tier in ("medium", "medium-expert", "expert"):
         pairs = [
             (name, ours()[name], row) for name, row in theirs().items()
@@ -128,8 +129,8 @@ def tiers() -> list[str]:
             _spread([o["change"] / r.change for _, o, r in pairs], ".2f"),
             _spread([o["noise"] / r.noise for _, o, r in pairs if r.noise], ".2f"),
         ]  # fmt: skip
-        lines.append(f"| {tier} | {' | '.join(cells)} |")
-    return lines
+        rows.append([tier, *cells])
+    return markdown(("tier", *heads), rows, "lrrrr")
 
 
 def experts_below(share: float) -> list[str]:
@@ -137,7 +138,7 @@ def experts_below(share: float) -> list[str]:
     slugs = dict.fromkeys(name.split("/")[0] for name in theirs())
     return [
         slug for slug in slugs
-        if (ours()[top_set(slug, ours())]["mean_return"] or 0) < share * published_maximum(slug)
+        if share_of_maximum(slug, ours()[top_set(slug, ours())]["mean_return"] or 0) < share
     ]  # fmt: skip
 
 

@@ -27,7 +27,7 @@ COMMANDS = {
         "train behaviour policies with SAC",
     ),
     "policies train-hands": (
-        "shiftgym_tools.behaviours.hands:train",
+        "shiftgym_tools.behaviours.hands.trainer:train",
         "train the hands' policies with PPO",
     ),
     "policies grade": (

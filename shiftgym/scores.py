@@ -99,6 +99,14 @@ def own_reference(where: str | Domain, table: str) -> bool:
     return "expert" in _tables().get(table, {}).get(domain(where).slug, {})
 
 
+def published_maximum(where: str | Domain) -> float | None:
+    """Give the published return that counts as 100 in this very domain; None where none is."""
+    for table in PUBLISHED:
+        if own_reference(where, table):
+            return reference(where, table).expert
+    return None
+
+
 def has_reference(where: str | Domain, table: str = MEASURED) -> bool:
     """Say whether a table gives both reference returns of a domain."""
     of = domain(where)

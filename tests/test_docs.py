@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -47,3 +48,14 @@ def test_every_command_that_pages_show_exists() -> None:
         words = shlex.split(line, comments=True)[1:]
         named = {" ".join(words[:2]), words[0]} if words else set()
         assert named & set(COMMANDS) or words[0].startswith("-"), line
+
+
+def test_pages_of_the_api_keep_the_words_before_a_colon() -> None:
+    """Napoleon takes them for the type of a property."""
+    napoleon = pytest.importorskip("sphinx.ext.napoleon")
+    conf = runpy.run_path(str(ROOT / "docs" / "conf.py"))
+    lines = ["Give the short name: ``hopper-kinematic``, say.", ""]
+    conf["keep_colons"](None, "property", "slug", None, None, lines)
+    written = napoleon.GoogleDocstring(lines, napoleon.Config(), what="property", name="slug")
+    assert "Give the short name: ``hopper-kinematic``, say." in str(written)
+    assert ":type:" not in str(written)

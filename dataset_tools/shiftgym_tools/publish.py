@@ -20,6 +20,7 @@ import tyro
 from tqdm import tqdm
 
 from shiftgym.basics.errors import DomainError, ShiftgymError
+from shiftgym.basics.pages import markdown, name_versions
 from shiftgym.datasets.flat import Flat, episode_bounds, episode_returns
 from shiftgym.datasets.folders import write_file
 from shiftgym.datasets.load import find, install
@@ -156,7 +157,7 @@ def card(name: DatasetName, told: dict[str, Any], flat: Flat) -> str:
         "observations, actions": f"{flat['observations'].shape[1]}, {flat['actions'].shape[1]}",
         "licence": told.get("license", "that of the file it was imported from"),
         "SHA-256 of the data": f"`{own['sha256']}`",
-        "versions": ", ".join(f"{key} {value}" for key, value in own["versions"].items()),
+        "versions": name_versions(own["versions"]),
     }
     return "\n".join(
         [
@@ -176,9 +177,7 @@ def card(name: DatasetName, told: dict[str, Any], flat: Flat) -> str:
             "",
             "## Numbers",
             "",
-            "| | |",
-            "| --- | --- |",
-            *(f"| {key} | {value} |" for key, value in rows.items()),
+            *markdown(("", ""), rows.items(), "ll"),
             "",
             *(["## Behaviour policies", "", *made, ""] if made else []),
             "## Loading",

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.pages import interval
 from shiftgym.evaluation import evaluate, policy_act
 from shiftgym.policies import POLICIES, index, load_policy
 
@@ -71,4 +72,4 @@ def measure(
 
 
 def _cell(summary: dict[str, Any]) -> str:
-    return f"{summary['return']:.0f} [{summary['return_low']:.0f}, {summary['return_high']:.0f}]"
+    return interval(summary["return"], summary["return_low"], summary["return_high"], form=".0f")

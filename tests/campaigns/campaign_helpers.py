@@ -32,6 +32,8 @@ CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.
            "os.symlink"}  # fmt: skip
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 UNCAUGHT = 99  # exit status of a child whose work raised
+BEFORE_ANY_WORK = 130  # exit status of a child that Ctrl-C reached before its command began
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 MEMORY = 8 << 30  # bytes of address space of a child that reads malformed input
 
 
@@ -55,12 +57,22 @@ class Outcome:
 
 
 def shiftgym(*words: str) -> Work:
-    """Give the work of a ``shiftgym`` command."""
+    """Give the work of a ``shiftgym`` command.
+
+    A child holds signals back until here, and again from here on: what reaches it is judged as
+    the command's own doing, never as that of the code around it.
+    """
 
     def work() -> int | None:
         from shiftgym.cli import main
 
-        return main(list(words))
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+        except KeyboardInterrupt:
+            return BEFORE_ANY_WORK
+        code = main(list(words))
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+        return code
 
     return work
 
@@ -72,7 +84,7 @@ def in_child(
     crash_before: int | None = None,
     kill_after: float | None = None,
     kill_with: signal.Signals = signal.SIGKILL,
-    limit: float = 120.0,
+    limit: float = 300.0,
 ) -> Outcome:
     """Run work in a fork of this process.
 
@@ -82,26 +94,64 @@ def in_child(
         crash_before: end it (SIGKILL) before this change of the disk, counted from 1.
         kill_after: signal it after so many seconds.
         kill_with: that signal.
-        limit: seconds after which it counts as hung.
+        limit: seconds of its own time, or of waiting without any, after which it counts as hung.
     """
     output = scratch / f"output-{os.getpid()}.txt"
     sys.stdout.flush()
     sys.stderr.flush()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     child = os.fork()
     if not child:
         _be_child(work, output, crash_before)
-    started, pause, hung, signalled = time.monotonic(), 0.001, False, kill_after is None
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    started, hung, signalled = time.monotonic(), False, kill_after is None
+    patience = Patience(child, limit)
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-        spent = time.monotonic() - started
-        if not signalled and kill_after is not None and spent >= kill_after:
+        if not signalled and kill_after is not None and time.monotonic() - started >= kill_after:
             os.kill(child, kill_with)
             signalled = True
-        if spent > limit:
+        if patience.is_over():
             hung = True
             os.kill(child, signal.SIGKILL)
-        time.sleep(pause)
+        time.sleep(0.001)
     said = output.read_text(errors="replace")
     return Outcome(os.waitstatus_to_exitcode(ended[1]), said, hung)
+
+
+class Patience:
+    """Say when a child hangs, however busy the machine is.
+
+    Args:
+        child: its process number.
+        limit: seconds of processor time that it may take, and that it may go on without any.
+    """
+
+    def __init__(self, child: int, limit: float) -> None:
+        self.child, self.limit = child, limit
+        self.anew()
+
+    def anew(self) -> None:
+        """Begin to count, for the next of several works."""
+        self._start = self._last = self._taken()
+        self._since = self._looked = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Look at the child, every tenth of a second at the most."""
+        now = time.monotonic()
+        if now - self._looked < 0.1:
+            return False
+        self._looked, taken = now, self._taken()
+        if taken != self._last:
+            self._last, self._since = taken, now
+        return taken - self._start > self.limit or now - self._since > self.limit
+
+    def _taken(self) -> float:
+        """Give the seconds of processor time taken; where the system does not say, of any time."""
+        try:
+            told = Path(f"/proc/{self.child}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return time.monotonic()
+        return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def count_changes(work: Work, scratch: Path) -> int:
@@ -122,9 +172,7 @@ def count_changes(work: Work, scratch: Path) -> int:
 def _be_child(work: Work, output: Path, crash_before: int | None) -> None:
     code = UNCAUGHT
     try:
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
+        speak_into(output)
         if crash_before is not None:
             _watch(crash_before)
         code = work() or 0
@@ -134,6 +182,16 @@ def _be_child(work: Work, output: Path, crash_before: int | None) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def speak_into(output: Path) -> None:
+    """Send this process's two streams into a file, also where a test runner had taken them."""
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for number in (1, 2):
+        os.dup2(descriptor, number)
+    sys.stdout, sys.stderr = (
+        open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2)
+    )
 
 
 def _watch(crash_before: int | None) -> list[int]:
@@ -170,6 +228,10 @@ class Tally:
         self.counts[kind] += 1
         self.wrong.setdefault(kind, []).append(str(example)[-1500:])
 
+    def so_far(self, title: str) -> None:
+        """Print the figures, so that a campaign that is broken off tells what it did."""
+        print(f"so far, {title}: {dict(self.counts)}", flush=True)
+
     def finish(self, title: str) -> int:
         """Print the figures, and give the exit status."""
         print(f"{title}: " + (", ".join(f"{n:,} {kind}" for kind, n in self.counts.items())))
@@ -185,7 +247,7 @@ def survey(case: Callable[[int], str], count: int, scratch: Path, limit: float =
         case: does case k, and says in a word or two what came of it; its exceptions are faults.
         count: number of cases.
         scratch: a folder for notes and output.
-        limit: seconds that one case may take; many, because a busy machine takes its time.
+        limit: seconds of its own time that one case may take, or of waiting without any.
     """
     tally, first, log = Tally(), 0, scratch / "cases.txt"
     while first < count:
@@ -193,9 +255,12 @@ def survey(case: Callable[[int], str], count: int, scratch: Path, limit: float =
         child = os.fork()
         if not child:
             _try_cases(case, range(first, count), log, scratch / "cases-output.txt")
-        hung = False
+        hung, seen, patience = False, log.stat().st_size, Patience(child, limit)
         while not (ended := os.waitpid(child, os.WNOHANG))[0]:
-            if time.time() - log.stat().st_mtime > limit:
+            if log.stat().st_size != seen:
+                seen = log.stat().st_size
+                patience.anew()
+            if patience.is_over():
                 hung = True
                 os.kill(child, signal.SIGKILL)
             time.sleep(0.05)
@@ -220,9 +285,7 @@ def survey(case: Callable[[int], str], count: int, scratch: Path, limit: float =
 def _try_cases(case: Callable[[int], str], numbers: range, log: Path, output: Path) -> None:
     code = 1
     try:
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
+        speak_into(output)
         faulthandler.enable(2)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         with open(log, "a", buffering=1) as file:

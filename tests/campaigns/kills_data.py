@@ -16,6 +16,8 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +31,8 @@ MAKE = ("data", "make", "hopper/random", "--size", "2k", "--streams", "4", "--th
 GET = ("data", "get", "hopper-kinematic/medium", "ant-morph/expert")
 OTHER = ("data", "get", "hopper-morph/medium")  # what the next writer writes
 ENDS = (0, 1, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)  # 130, 143: interrupted
+NAMES = ("make", "make --replace", "import", "import --replace", "get")
+MODULES = ("shiftgym.commands.data", "shiftgym_tools.importers", "shiftgym_tools.making.make")
 IMPORTED = "hopper_kinematic_medium.hdf5"
 
 
@@ -50,11 +54,11 @@ def scenarios(scratch: Path) -> list[Scenario]:
     first, second = (import_file(scratch / str(k), k) for k in (1, 2))
     get_import, again = ("data", "import", str(first)), ("data", "import", str(second))
     return [
-        Scenario("make", (), MAKE),
-        Scenario("make --replace", (MAKE,), (*MAKE, "--replace", "--seed", "7")),
-        Scenario("import", (), get_import),
-        Scenario("import --replace", (get_import,), (*again, "--replace")),
-        Scenario("get", (), GET),
+        Scenario(NAMES[0], (), MAKE),
+        Scenario(NAMES[1], (MAKE,), (*MAKE, "--replace", "--seed", "7")),
+        Scenario(NAMES[2], (), get_import),
+        Scenario(NAMES[3], (get_import,), (*again, "--replace")),
+        Scenario(NAMES[4], (), GET),
     ]
 
 
@@ -88,7 +92,9 @@ class Stage:
         shutil.copytree(self.root, self._before)
         self.old = self.digests()
         self.work: Work = shiftgym(*scenario.words)
+        started = time.monotonic()
         self.points = count_changes(self.work, scratch)
+        self.seconds = time.monotonic() - started  # what an uninterrupted run takes
         self.new = self.digests()
 
     def reset(self) -> None:
@@ -135,6 +141,7 @@ class Stage:
         other = in_child(shiftgym(*OTHER), self.scratch)
         if other.code or (left := self.hidden()):
             tally.fault("left over", f"{label}: {other if other.code else left}")
+        tally.so_far(label)
 
     def _seen(self, tally: Tally, label: str) -> dict[str, str]:
         from shiftgym.basics.errors import ShiftgymError
@@ -146,10 +153,18 @@ class Stage:
             return {}
 
 
-def campaign(count: int, seed: int, scratch: Path) -> Tally:
-    """Kill `count` times, half of them at chosen changes of the disk as far as there are any."""
+def campaign(count: int, seed: int, scratch: Path, names: Sequence[str] = NAMES) -> Tally:
+    """Kill `count` times, half of them at chosen changes of the disk as far as there are any.
+
+    Each set is made in several blocks. `names` are those of the scenarios.
+    """
+    for module in MODULES:
+        import_module(module)  # once, before the children are forked
+    from shiftgym_tools.making import collect
+
+    collect.BLOCK_ROWS = 700
     rng, tally = np.random.default_rng(seed), Tally()
-    stages = [Stage(scenario, scratch) for scenario in scenarios(scratch)]
+    stages = [Stage(each, scratch) for each in scenarios(scratch) if each.name in names]
     points = [(stage, k) for stage in stages for k in range(1, stage.points + 1)]
     chosen = rng.permutation(len(points))[: (count + 1) // 2]
     for stage, k in (points[place] for place in chosen):
@@ -157,13 +172,16 @@ def campaign(count: int, seed: int, scratch: Path) -> Tally:
         stage.reset()
         killed = in_child(stage.work, scratch, crash_before=k)
         tally.came("killed before a change")
+        tally.came(f"of {stage.scenario.name}")
         stage.judge(killed, tally, f"{stage.scenario.name}, killed before change {k}")
     for case in range(count - len(chosen)):
         stage = stages[case % len(stages)]
         stage.reset()
-        after, sign = float(rng.uniform(0, 1.5)), SIGNALS[rng.integers(len(SIGNALS))]
+        after = float(rng.uniform(0, stage.seconds))
+        sign = SIGNALS[rng.integers(len(SIGNALS))]
         killed = in_child(stage.work, scratch, kill_after=after, kill_with=sign)
         tally.came("killed at random" if killed.code else "done before the kill")
+        tally.came(f"of {stage.scenario.name}")
         label = f"{stage.scenario.name}, {sign.name} after {after:.3f} s"
         stage.judge(killed, tally, label)
     print(f"{len(points)} points of the disk in {len(stages)} commands")
@@ -174,18 +192,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=NAMES, choices=NAMES)
     options = parser.parse_args()
-    for module in (
-        "shiftgym.commands.data",
-        "shiftgym_tools.importers",
-        "shiftgym_tools.making.make",
-    ):
-        import_module(module)  # once, before the children are forked
-    from shiftgym_tools.making import collect
-
-    collect.BLOCK_ROWS = 700  # several blocks of a small set
     with tempfile.TemporaryDirectory() as folder:
-        return campaign(options.count, options.seed, Path(folder)).finish("kills")
+        tally = campaign(options.count, options.seed, Path(folder), options.only)
+    return tally.finish(f"kills of data, seed {options.seed}")
 
 
 if __name__ == "__main__":

@@ -36,23 +36,24 @@ def kills(subject: str, count: int, seed: int, scratch: Path, tally: Tally) -> N
     spent, expected = time.monotonic() - started, facts(whole)
     while done < count:
         shutil.rmtree(cut, ignore_errors=True)
-        for _ in range(min(count - done, int(rng.integers(1, 5)))):
+        for _ in range(min(count - done, int(rng.integers(1, 9)))):
             if (cut / "result.json").exists():
                 break
             resume = (cut / "config.json").exists()
             work = training(subject, cut, resume)
             if rng.random() < 0.7:
-                ended = in_child(work, scratch, crash_before=int(rng.integers(1, changes)))
+                point = int(rng.integers(1, changes))
+                ended, how = in_child(work, scratch, crash_before=point), f"before change {point}"
                 allowed = (-9, 0)
             else:
                 number = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-                after = float(rng.uniform(0, spent))
-                ended = in_child(work, scratch, kill_after=after, kill_with=signal.Signals(number))
-                allowed = (-int(number), STOPPED[number], 0)
+                after, sign = float(rng.uniform(0, spent)), signal.Signals(number)
+                ended = in_child(work, scratch, kill_after=after, kill_with=sign)
+                allowed, how = (-int(sign), STOPPED[sign], 0), f"{sign.name} after {after:.3f} s"
             done += ended.code != 0
             tally.came("kills" if ended.code else "came too late")
             if ended.traceback and ended.code != 130 or ended.hung or ended.code not in allowed:
-                tally.fault("bad end", f"{subject}: {ended}")
+                tally.fault("bad end", f"{subject}, {how}, resume {resume}: {ended}")
             if rng.random() < 0.2 and subject != BEHAVIOURS:
                 _look(cut, resume, scratch, tally)
         for _ in range(2):  # the second finds it finished, and changes nothing
@@ -68,6 +69,7 @@ def kills(subject: str, count: int, seed: int, scratch: Path, tally: Tally) -> N
             for part, value in expected.items():
                 if found.get(part) != value:
                     tally.fault(f"other {part}", f"{subject}: {found.get(part)} for {value}")
+        tally.so_far(subject)
 
 
 def _finished(out: Path, expected: dict[str, object]) -> bool:
@@ -96,7 +98,6 @@ def main() -> int:
         for subject in chosen.subjects:
             each = -(-chosen.kills // len(chosen.subjects))
             kills(subject, each, chosen.seed, Path(folder), tally)
-            print(subject, dict(tally.counts), flush=True)
     return tally.finish(f"kills of trainings, seed {chosen.seed}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "agents"))
 
 from agent_helpers import make_pair  # noqa: E402
-from campaign_helpers import Work  # noqa: E402
+from campaign_helpers import Work, shiftgym  # noqa: E402
 
 from shiftgym_agents.commands import train as command  # noqa: E402
 from shiftgym_agents.training.artifacts import read_checkpoint  # noqa: E402
@@ -37,15 +37,13 @@ SUBJECTS = (*OWN, BEHAVIOURS)
 def training(subject: str, out: Path, resume: bool = False) -> Work:
     """Give the work of one training; behaviours go on by the same command."""
 
-    def work() -> int:
-        from shiftgym.cli import main
-
+    def work() -> int | None:
         pair = make_pair()
         command.open_pair = lambda name, chosen: pair
         if subject == BEHAVIOURS:
-            return main(["policies", "train", *SAC.split(), "--out", str(out)])
+            return shiftgym("policies", "train", *SAC.split(), "--out", str(out))()
         words = ["train", subject, *SETS, *TINY, *OWN[subject].split(), "--out", str(out)]
-        return main([*words, "--resume"] if resume else words)
+        return shiftgym(*words, *(["--resume"] if resume else []))()
 
     return work
 

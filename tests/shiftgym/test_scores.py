@@ -65,6 +65,15 @@ def test_a_domain_of_ones_own_has_no_reference():
         scores.reference(own, "odrl")
 
 
+def test_a_published_maximum_is_that_of_the_very_domain():
+    otdf = scores.reference("hopper-kinematic", "otdf")
+    assert scores.published_maximum("hopper-kinematic") == otdf.expert
+    odrl = scores.reference("hopper-kinematic-footjnt-hard", "odrl")  # stands in: the robot's pair
+    assert odrl and scores.published_maximum("hopper-kinematic-footjnt-hard") is None
+    own = shiftgym.make_domain("hopper", {"geom.foot_geom.friction": [0.5]}, name="mine")
+    assert scores.published_maximum(own) is None
+
+
 def test_lists_say_whose_score_it_is(few_experts, tmp_path, capsys):
     assert main(["data", "list", "--root", str(tmp_path)]) == 0
     told = capsys.readouterr().out

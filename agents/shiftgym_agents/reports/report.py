@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.basics import pages
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.folders import explained
 from shiftgym_agents.core.agent import Agent
@@ -333,7 +334,7 @@ def interval(about: dict[str, Any], digits: int = 1) -> str:
     """Write a summary's mean and interval."""
     if about["mean"] is None:
         return "-"
-    return f"{about['mean']:.{digits}f} [{about['low']:.{digits}f}, {about['high']:.{digits}f}]"
+    return pages.interval(about["mean"], about["low"], about["high"], f".{digits}f")
 
 
 def _cells(about: dict[str, Any], digits: int) -> tuple[str, str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import (
@@ -16,16 +14,57 @@ from shiftgym.basics.ranges import (
     Number,
     Positive,
     Seed,
+    Share,
     Size,
+    SomeShare,
     SomeThreads,
     check_ranges,
 )
-from shiftgym_tools.behaviours.sac import Backend, SACConfig
 from shiftgym_tools.behaviours.window import Window, passed, require_window
 
+Backend = Literal["auto", "eager", "native", "graph"]
+ENTROPY = -1.0  # target per action entry
 SHIFTS = ("kinematic", "morph", "friction-x0p1", "friction-x0p5", "friction-x2", "friction-x5")
 SHIFTS = (*SHIFTS, "gravity-x0p5")
-FREE = ("updates", "out", "threads", "checkpoint_minutes", "backend", "progress")
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """Set the learner's hyperparameters, the same for every agent."""
+
+    width: Size = 128
+    """Units in each of the two hidden layers; 256 on a GPU."""
+    batch: Size = 128
+    """Transitions per gradient update; 256 on a GPU."""
+    learning_rate: Positive = 1e-3
+    """Adam's step size for actor, critics, temperature; D4RL's 3e-4 learns slower at first."""
+    discount: Share = 0.99
+    """Discount per environment step."""
+    tau: SomeShare = 0.005
+    """Share of the critics that their targets take over per update."""
+    reward_scale: Positive = 1.0
+    """Factor on rewards inside the targets (not in reported returns)."""
+    init_temperature: Positive = 0.2
+    """Temperature alpha before the first update."""
+    anneal: Window | None = None
+    """From which update to which the step size and the entropy fall linearly; None for never."""
+    final_rate: Share = 0.1
+    """Share of the step size that is left after `anneal`."""
+    final_entropy: Number = -3.0
+    """Target entropy per action entry after `anneal`; -1 before it (Haarnoja et al. 2018)."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside the ranges of their fields, and an anneal that ends before it."""
+        check_ranges(self)
+        require_window("anneal", self.anneal)
+
+    def schedule(self, updates: int) -> tuple[float, float]:
+        """Give the step size and the target entropy per action entry after some updates."""
+        if self.anneal is None:
+            return self.learning_rate, ENTROPY
+        done = passed(updates, self.anneal)
+        rate = self.learning_rate * (1 + done * (self.final_rate - 1))
+        return rate, ENTROPY + done * (self.final_entropy - ENTROPY)
 
 
 @dataclass(frozen=True)
@@ -117,26 +156,3 @@ class BehaviourConfig:
                 f"envs_per_agent ({self.envs_per_agent})"
             )
         return int(rounds)
-
-
-def plain(config: BehaviourConfig) -> dict[str, Any]:
-    """Return the configuration as JSON-able values."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
-
-
-def require_same(config: BehaviourConfig, stored: dict[str, Any]) -> None:
-    """Refuse to resume a run of another configuration (`stored` is its config.json).
-
-    Raises:
-        ShiftgymError: Something other than the names in `FREE` differs; the message lists it.
-    """
-    ours, theirs = plain(config), stored.get("config")
-    if not isinstance(theirs, dict):
-        raise ShiftgymError(f"{config.out / 'config.json'} is damaged: there is no config in it.")
-    differ = [k for k in ours if k not in FREE and ours[k] != theirs.get(k)]
-    if differ:
-        lines = [f"  {key}: {theirs.get(key)} there, {ours[key]} now" for key in differ]
-        raise ShiftgymError(
-            "\n".join([f"{config.out} holds a run of another configuration:", *lines])
-            + "\nUse the same values to resume it, or another --out to start afresh."
-        )

@@ -4,86 +4,118 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym.datasets.folders import explained
-from shiftgym_agents.training.artifacts import ELSEWHERE, write_text
+from shiftgym_agents.training.artifacts import write_text
 
-COLUMNS = (
-    "step updates domain return_mean return_std length train_return critic_loss q entropy "
-    "temperature seconds"
-).split()
-NUMBERS = {"updates": int, "return_mean": float, "train_return": float}  # what readers read
+NUMBERS = {"step": float, "updates": int}  # what is read as a number, beside what is drawn
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Name two columns that are drawn together.
+
+    Attributes:
+        evaluated: the column of evaluations, drawn as a line.
+        training: the column of training episodes, drawn dotted.
+        label: what both measure.
+    """
+
+    evaluated: str
+    training: str
+    label: str
 
 
 class Curves:
-    """Append one row per domain and evaluation to `curves.csv`.
+    """Keep one row per domain and evaluation in `curves.csv`.
 
     Args:
         path: The CSV file.
+        columns: Names of its columns, `updates` and `domain` among them.
+        drawn: What `draw` draws, a panel each.
         updates: Rows beyond this count are dropped: they were written after the checkpoint that
             training resumes from, and will be written again.
-    """
-
-    def __init__(self, path: Path, updates: int) -> None:
-        self.path = path
-        rows = [row for row in read_curves(path) if int(row["updates"]) <= updates]
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(COLUMNS)
-        writer.writerows(_cells(rows))
-        write_text(path, text.getvalue())
-
-    def add(self, rows: list[dict[str, object]]) -> None:
-        """Append rows with the keys of `COLUMNS`."""
-        with explained(self.path, ELSEWHERE), open(self.path, "a", newline="") as file:
-            csv.writer(file).writerows(_cells(rows))
-
-
-def _cells(rows: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
-    return [[row[column] for column in COLUMNS] for row in rows]
-
-
-def read_curves(path: Path) -> list[dict[str, str]]:
-    """Read complete rows of a curves file; an unfinished last line is ignored.
 
     Raises:
         ShiftgymError: The file is damaged.
     """
+
+    def __init__(
+        self, path: Path, columns: Sequence[str], drawn: Sequence[Drawn], updates: int
+    ) -> None:
+        self.path, self.columns, self.drawn = path, columns, drawn
+        numbers = NUMBERS | {c: float for one in drawn for c in (one.evaluated, one.training)}
+        found = read_curves(path, columns, numbers)
+        self.rows = [row for row in found if int(row["updates"]) <= updates]
+        self.add([])
+
+    @property
+    def last(self) -> int:
+        """Give the updates of the last evaluation; -1 before the first."""
+        return int(self.rows[-1]["updates"]) if self.rows else -1
+
+    def add(self, rows: Iterable[dict[str, str]]) -> None:
+        """Write the file anew with rows of all columns more; it is whole at any moment."""
+        self.rows += rows
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, text.getvalue())
+
+    def draw(self, picture: Path) -> None:
+        """Draw each domain's evaluations (line) and training episodes (dotted) against steps."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        count = len(self.drawn)
+        size = (3 + 4.5 * count, 4.5)
+        figure, axes = pyplot.subplots(1, count, figsize=size, layout="constrained", squeeze=False)
+        for axis, one in zip(axes[0], self.drawn, strict=True):
+            for i, domain in enumerate(dict.fromkeys(row["domain"] for row in self.rows)):
+                own = [row for row in self.rows if row["domain"] == domain]
+                steps = [float(row["step"]) / 1e6 for row in own]
+                line, dots = ([float(row[c]) for row in own] for c in (one.evaluated, one.training))
+                axis.plot(steps, line, color=f"C{i % 10}", label=domain)
+                axis.plot(steps, dots, ":", color=f"C{i % 10}", alpha=0.6)
+            axis.set(xlabel="million steps per agent")
+            axis.set(ylabel=f"{one.label} (line: deterministic, dots: training)")
+        if self.rows:
+            axes[0, 0].legend(fontsize=7)
+        figure.savefig(picture, dpi=120)
+        pyplot.close(figure)
+
+
+def read_curves(
+    path: Path, columns: Sequence[str], numbers: Mapping[str, type] = NUMBERS
+) -> list[dict[str, str]]:
+    """Read the rows of a curves file; none where there is no file.
+
+    Args:
+        path: The file.
+        columns: Its columns.
+        numbers: Which of them hold numbers, and of what type.
+
+    Raises:
+        ShiftgymError: The file is damaged, or has other columns.
+    """
     if not path.exists():
         return []
     try:
-        text = path.read_bytes().decode()
-        lines = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
-        rows = [row for row in lines if all(row.get(column) for column in COLUMNS)]
-        for row in rows:
-            for name, kind in NUMBERS.items():
+        lines = csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""), strict=True)
+        rows = list(lines)
+        if list(lines.fieldnames or ()) != list(columns):
+            raise ValueError("other columns")
+        for number, row in enumerate(rows, 1):
+            if None in row or None in row.values():
+                raise ValueError(f"row {number} has more cells than columns, or fewer")
+            for name, kind in numbers.items():
                 kind(row[name])
     except (OSError, ValueError, csv.Error) as error:
         raise ShiftgymError(f"{path} is damaged ({error}): remove it, and go on.") from None
     return rows
-
-
-def draw_curves(path: Path, picture: Path) -> None:
-    """Draw each domain's evaluation (line) and training (dotted) return against updates."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = read_curves(path)
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    for i, domain in enumerate(dict.fromkeys(row["domain"] for row in rows)):
-        own = [row for row in rows if row["domain"] == domain]
-        updates = [int(row["updates"]) for row in own]
-        color = f"C{i % 10}"
-        axes.plot(updates, [float(r["return_mean"]) for r in own], color=color, label=domain)
-        axes.plot(updates, [float(r["train_return"]) for r in own], ":", color=color, alpha=0.6)
-    axes.set(xlabel="updates per agent", ylabel="return (line: deterministic, dots: training)")
-    if rows:
-        axes.legend(fontsize=7)
-    figure.savefig(picture, dpi=120)
-    pyplot.close(figure)

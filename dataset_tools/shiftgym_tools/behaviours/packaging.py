@@ -14,14 +14,13 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym.evaluation import HELD
 from shiftgym.making import domain
 from shiftgym.policies import POLICIES, read_policy
-from shiftgym.scores import own_reference, reference
+from shiftgym.scores import published_maximum
 from shiftgym_agents.training.artifacts import write_arrays, write_json
 from shiftgym_tools.behaviours.grading import load_graded, moves
 
 HAND_BARS = {"pen": 0.7, "door": 0.9}  # success of the unshifted hands
 SHIFTED_HAND_BAR = 0.6
 SHARE_OF_PUBLISHED = 0.8  # of the published maximum of the very domain
-PUBLISHED = ("otdf", "odrl")  # tables of published maxima, in the order in which they are asked
 LIMIT = 25e6  # bytes, all policies together
 
 
@@ -33,12 +32,6 @@ def metric(slug: str) -> tuple[str, str]:
     """
     held = domain(slug).robot in HELD
     return ("deterministic", "success") if held else ("stochastic", "return")
-
-
-def published_maximum(slug: str) -> float | None:
-    """Give the published return that counts as 100 in this very domain; None where none is."""
-    tables = [table for table in PUBLISHED if own_reference(slug, table)]
-    return reference(slug, tables[0]).expert if tables else None
 
 
 def bar(slug: str) -> float | None:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -30,14 +29,6 @@ import torch
 from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym.basics.ranges import (
-    Number,
-    Positive,
-    Share,
-    Size,
-    SomeShare,
-    check_ranges,
-)
 from shiftgym_agents.core.native import NativeUnavailableError
 from shiftgym_agents.core.networks import (
     Layers,
@@ -49,53 +40,12 @@ from shiftgym_agents.core.networks import (
     unpack,
 )
 from shiftgym_tools.behaviours import sac_native
+from shiftgym_tools.behaviours.config import Backend, SACConfig
 from shiftgym_tools.behaviours.replay_buffer import Replay
-from shiftgym_tools.behaviours.window import Window, passed, require_window
 
 LOG_STD_RANGE = (-20.0, 2.0)
 ADAM = (0.9, 0.999, 1e-8)
-ENTROPY = -1.0  # target per action entry
 METRICS = ("critic_loss", "q", "entropy", "temperature")
-Backend = Literal["auto", "eager", "native", "graph"]
-
-
-@dataclass(frozen=True)
-class SACConfig:
-    """Set the learner's hyperparameters, the same for every agent."""
-
-    width: Size = 128
-    """Units in each of the two hidden layers; 256 on a GPU."""
-    batch: Size = 128
-    """Transitions per gradient update; 256 on a GPU."""
-    learning_rate: Positive = 1e-3
-    """Adam's step size for actor, critics, temperature; D4RL's 3e-4 learns slower at first."""
-    discount: Share = 0.99
-    """Discount per environment step."""
-    tau: SomeShare = 0.005
-    """Share of the critics that their targets take over per update."""
-    reward_scale: Positive = 1.0
-    """Factor on rewards inside the targets (not in reported returns)."""
-    init_temperature: Positive = 0.2
-    """Temperature alpha before the first update."""
-    anneal: Window | None = None
-    """From which update to which the step size and the entropy fall linearly; None for never."""
-    final_rate: Share = 0.1
-    """Share of the step size that is left after `anneal`."""
-    final_entropy: Number = -3.0
-    """Target entropy per action entry after `anneal`; -1 before it (Haarnoja et al. 2018)."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers outside the ranges of their fields, and an anneal that ends before it."""
-        check_ranges(self)
-        require_window("anneal", self.anneal)
-
-    def schedule(self, updates: int) -> tuple[float, float]:
-        """Give the step size and the target entropy per action entry after some updates."""
-        if self.anneal is None:
-            return self.learning_rate, ENTROPY
-        done = passed(updates, self.anneal)
-        rate = self.learning_rate * (1 + done * (self.final_rate - 1))
-        return rate, ENTROPY + done * (self.final_entropy - ENTROPY)
 
 
 def _best_backend(cuda: bool) -> Backend:

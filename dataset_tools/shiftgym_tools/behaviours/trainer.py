@@ -1,104 +1,74 @@
 """Train behaviour policies: one soft actor-critic agent per domain, all of a robot in lockstep.
 
-    runs/behaviours/hopper/
-      config.json  state.json  checkpoint-*.safetensors  replay.f32    to go on after any kill
-      curves.csv  curves.png                                           evaluations, training returns
-      snapshots/<domain>-<updates>.safetensors                         policies (see snapshots.py)
-
-The loop alternates a few vector-environment steps with a block of updates. Everything random comes
-from generators saved in the checkpoint, and everything else is deterministic: a run killed at any
-moment and started again by the same command ends with the same parameters as one never stopped.
+The loop alternates a few vector-environment steps with a block of updates. Beside what every run
+folder holds (see run_folder.py) there is `replay.f32`, the transitions, to go on after any kill.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import tyro
-from tqdm import tqdm
 
 import shiftgym
-from shiftgym.basics.errors import ShiftgymError, StoppedError
-from shiftgym.datasets.folders import explained
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.policies import read_policy
-from shiftgym_agents.training.artifacts import (
-    ELSEWHERE,
-    owned,
-    provenance,
-    read_checkpoint,
-    read_json,
-    section,
-    sweep,
-    write_arrays,
-    write_checkpoint,
-    write_json,
-)
-from shiftgym_agents.training.interrupt import StopRequest
+from shiftgym_agents.training.artifacts import read_checkpoint, read_json, section
 from shiftgym_agents.training.running import pick_device
-from shiftgym_tools.behaviours.config import BehaviourConfig, plain, require_same
-from shiftgym_tools.behaviours.curves import Curves, draw_curves
+from shiftgym_tools.behaviours.config import BehaviourConfig
+from shiftgym_tools.behaviours.curves import Drawn
 from shiftgym_tools.behaviours.demonstrations import demonstrations_of, read_demonstrations
 from shiftgym_tools.behaviours.multi_step import MultiStep
 from shiftgym_tools.behaviours.replay_buffer import Replay
+from shiftgym_tools.behaviours.run_folder import TESTED_FROM, Measured, RunFolder, mean_of, train_in
 from shiftgym_tools.behaviours.sac import METRICS, SAC
 
 MARGIN = 65_536  # replay rows per agent that fit between two checkpoints
+RECENT = 20  # training episodes that the shown return is a mean of
 
 
-class Trainer:
+class Trainer(RunFolder[BehaviourConfig]):
     """Own the environments, agents and replay of one run folder, from a checkpoint or afresh."""
 
+    kind = "sac"
+    columns = ("step", "updates", "domain", "return_mean", "return_std", "length", "train_return")
+    columns = (*columns, *METRICS, "seconds")
+    drawn = (Drawn("return_mean", "train_return", "return"),)
+    arrays, episodes = ("before",), ("recent",)
+
     def __init__(self, config: BehaviourConfig) -> None:
-        self.config = config
-        self.slugs = config.slugs
         self.rounds, device = config.rounds, str(pick_device(config.device))
-        found = read_checkpoint(config.out)
-        if found:
-            require_same(config, read_json(config.out / "config.json"))
-        self.agents, self.copies = len(self.slugs), config.envs_per_agent
-        names = [slug for slug in self.slugs for _ in range(self.copies)]
-        self.envs: Any = shiftgym.make_vec(
-            names, autoreset_mode="disabled", num_threads=config.threads
-        )
+        super().__init__(config)
         self.tests: Any = shiftgym.make_vec(
             [slug for slug in self.slugs for _ in range(config.evaluation_episodes)],
             num_threads=config.threads,
         )
-        self.obs_size = self.envs.single_observation_space.shape[0]
-        self.act_size = self.envs.single_action_space.shape[0]
         torch.set_num_threads(config.threads)
-        seeds = [config.seed + run for run in range(self.agents)]
         self.sac = SAC(
             self.obs_size,
             self.act_size,
             config.sac,
-            seeds,
+            self.seeds,
             device=device,
             backend=config.backend,
             threads=config.threads,
         )
-        self.provenance = provenance()
-        with explained(config.out, ELSEWHERE):
-            (config.out / "snapshots").mkdir(parents=True, exist_ok=True)
-        self.recent: list[deque[float]] = [deque(maxlen=20) for _ in self.slugs]
-        self.running = np.zeros(self.agents * self.copies)
-        self.before = np.full((self.agents * self.copies, self.act_size), np.nan)  # last actions
-        self.steps, self.seconds, self.stop = 0, 0.0, StopRequest()
-        self.pending = self._multi_step(self.agents * self.copies)
-        self.replay = self._open_replay(found[1]["written"] if found else 0, fresh=not found)
-        if found:
-            self._restore(*found)
-        else:
-            self._begin()
-        self.curves = Curves(config.out / "curves.csv", self.sac.updates if found else -1)
-        if not found:
-            self.evaluate()
-            self.checkpoint()
+        self.recent: list[deque[float]] = [deque(maxlen=RECENT) for _ in self.slugs]
+        self.before = np.full((len(self.running), self.act_size), np.nan)  # last actions
+        self.pending = self._multi_step(len(self.running))
+        written = self.found[1]["written"] if self.found else 0
+        self.replay = self._open_replay(written, fresh=not self.found)
+        self.start()
+
+    @property
+    def learner(self) -> SAC:
+        """Give what learns."""
+        return self.sac
 
     # --- starting and stopping --------------------------------------------------------------------
 
@@ -108,7 +78,7 @@ class Trainer:
         return MultiStep(config.multi_step, config.sac.discount, envs, self.obs_size, row)
 
     def _open_replay(self, written: int, fresh: bool) -> Replay:
-        path = self.config.out / "replay.f32"
+        path = self.out / "replay.f32"
         if fresh:
             path.unlink(missing_ok=True)
         row, kept = 2 * self.obs_size + self.act_size + 2, None
@@ -123,45 +93,43 @@ class Trainer:
             path, self.agents, row, self.config.capacity, MARGIN, self.config.device, written, kept
         )
 
-    def _begin(self) -> None:
-        start = 1000 * (self.config.seed + 1)
-        self.obs, _ = self.envs.reset(seed=start)
+    def begin(self) -> dict[str, Any]:
+        """Reset the environments, and start the agents from others where that is configured."""
+        self.obs, _ = self.envs.reset(seed=1000 * (self.config.seed + 1))
         if self.config.warm_start:
             warm_start(self.sac, self.config.warm_start, self.slugs, self.config.warm_domain)
-        content = {"config": plain(self.config), "domains": self.slugs}
-        write_json(self.config.out / "config.json", content | {"provenance": self.provenance})
+        return {}
 
-    def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        own = section(arrays, "sac.")
-        self.sac.load({name: torch.from_numpy(array.copy()) for name, array in own.items()})
-        self.envs.reset(seed=0)
-        self.envs.set_state(section(arrays, "env."))
+    def extras(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Give what a checkpoint holds of rewards that are not summed up, and of the replay."""
+        pending = {f"pending.{name}": array for name, array in self.pending.save().items()}
+        return pending, {"written": self.replay.written}
+
+    def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        """Go on from what `extras` gave."""
         self.pending.load(section(arrays, "pending."))
-        self.obs, self.running = arrays["obs"].copy(), arrays["running"].copy()
-        self.before = arrays["before"].copy()
-        self.steps, self.seconds = state["count"], state["seconds"]
-        for own, values in zip(self.recent, state["recent"], strict=True):
-            own.extend(values)
 
     def checkpoint(self) -> None:
         """Write everything that resuming needs; the previous checkpoint lasts until it is whole."""
         written = self.replay.flush()
-        arrays = {f"sac.{name}": tensor.numpy() for name, tensor in self.sac.save().items()}
-        arrays |= {f"env.{name}": np.asarray(a) for name, a in self.envs.get_state().items()}
-        arrays |= {f"pending.{name}": array for name, array in self.pending.save().items()}
-        state = {"count": self.steps, "updates": self.sac.updates, "written": written}
-        state |= {"seconds": self.seconds, "recent": [list(own) for own in self.recent]}
-        write_checkpoint(
-            self.config.out,
-            arrays | {"obs": self.obs, "running": self.running, "before": self.before},
-            state,
-        )
+        super().checkpoint()
         self.replay.commit(written)
+
+    @property
+    def full(self) -> bool:
+        """Say whether the replay has no room for another block before a checkpoint."""
+        return self.replay.room < self.rounds * self.copies
+
+    def close(self) -> None:
+        """Give the simulators back."""
+        super().close()
+        self.tests.close()
 
     # --- the loop ---------------------------------------------------------------------------------
 
-    def collect(self, random: bool) -> None:
+    def collect(self) -> None:
         """Step every sub-environment `rounds` times and store the transitions."""
+        random = self.steps < self.config.random_steps and self.config.warm_start is None
         shape = (self.rounds, self.copies, self.act_size)
         noise = self.sac.draw_uniform(*shape) if random else self.sac.draw(*shape)
         price = self.config.smoothing_after(self.sac.updates)
@@ -190,41 +158,15 @@ class Trainer:
             self.obs = after
             self.steps += self.copies
 
-    def run(self) -> bool:
-        """Train to the configured number of updates; return False when interrupted before it."""
-        config, stop = self.config, self.stop
-        last_save = last_time = time.monotonic()
-        look = {"unit": "upd", "smoothing": 0.05, "dynamic_ncols": True, "mininterval": 2}
-        start = self.sac.updates
-        bar = tqdm(total=config.updates, initial=start, disable=not config.progress, **look)
-        with stop, bar:
-            while self.sac.updates < config.updates and not stop.requested:
-                first = self.steps < config.random_steps
-                self.collect(random=first and config.warm_start is None)
-                before = self.sac.updates
-                if self.steps >= config.random_steps:
-                    self.sac.train(self.replay, config.updates_per_block)
-                    self._require_finite()
-                now = time.monotonic()
-                self.seconds, last_time = self.seconds + now - last_time, now
-                due = self.sac.updates // config.evaluate_every > before // config.evaluate_every
-                if due:
-                    self.evaluate()
-                room = self.replay.room >= self.rounds * self.copies
-                if now - last_save > 60 * config.checkpoint_minutes or not room:
-                    self.checkpoint()
-                    last_save = time.monotonic()
-                if config.progress:
-                    bar.set_postfix_str(self._returns(), refresh=False)
-                    bar.update(self.sac.updates - before)
-        self.checkpoint()
-        draw_curves(config.out / "curves.csv", config.out / "curves.png")
-        return not stop.requested
+    def learn(self) -> None:
+        """Take a block of updates, once there are enough transitions."""
+        if self.steps >= self.config.random_steps:
+            self.sac.train(self.replay, self.config.updates_per_block)
 
-    def evaluate(self) -> None:
-        """Measure and save every agent's deterministic policy in its own domain."""
+    def measure(self) -> Iterator[Measured]:
+        """Measure every agent's deterministic policy in its own domain."""
         count = self.config.evaluation_episodes
-        obs, _ = self.tests.reset(seed=100_000 + self.config.seed)
+        obs, _ = self.tests.reset(seed=TESTED_FROM + self.config.seed)
         total = np.zeros(self.agents * count)
         length, alive = np.zeros_like(total), np.ones(len(total), bool)
         while alive.any():
@@ -236,37 +178,17 @@ class Trainer:
             alive &= ~(terminated | truncated)
         total, length = total.reshape(self.agents, count), length.reshape(self.agents, count)
         metrics = self.sac.state["metrics"].cpu().numpy()
-        rows: list[dict[str, object]] = []
-        for k, slug in enumerate(self.slugs):
-            own = float(np.mean(self.recent[k])) if self.recent[k] else float("nan")
-            row: dict[str, object] = {"step": self.steps, "updates": self.sac.updates}
-            row |= {"domain": slug, "return_mean": round(float(total[k].mean()), 3)}
+        about = {"kind": "sac", "layout": "relu MLP W0 b0 W1 b1 W2 b2, x @ W + b"}
+        for k in range(self.agents):
+            row: dict[str, Any] = {"return_mean": round(float(total[k].mean()), 3)}
             row |= {"return_std": round(float(total[k].std()), 3), "length": length[k].mean()}
-            row |= {"train_return": round(own, 3), "seconds": round(self.seconds, 1)}
+            row |= {"train_return": mean_of(self.recent[k], 3)}
             row |= {name: f"{value:.5g}" for name, value in zip(METRICS, metrics[k], strict=True)}
-            rows.append(row)
-            about = {name: str(value) for name, value in row.items()} | self.provenance
-            about |= {"robot": self.config.robot, "seed": str(self.config.seed + k)}
-            about |= {"kind": "sac", "layout": "relu MLP W0 b0 W1 b1 W2 b2, x @ W + b"}
-            name = f"{slug}-{self.sac.updates:08d}.safetensors"
-            write_arrays(self.config.out / "snapshots" / name, self.sac.actor_arrays(k), about)
-        self.curves.add(rows)
+            yield row, self.sac.actor_arrays(k), about
 
-    def _returns(self) -> str:
-        """Show each domain's mean training return, shortly."""
-        start = len(self.config.robot) + 1
-        means = [f"{np.mean(own):.0f}" if own else "-" for own in self.recent]
-        pairs = zip(self.slugs, means, strict=True)
-        return " ".join(f"{slug[start:] or 'source'}={mean}" for slug, mean in pairs)
-
-    def _require_finite(self) -> None:
-        bad = [self.slugs[run] for run in self.sac.diverged()]
-        if bad:
-            raise ShiftgymError(
-                f"training diverged (NaN or inf) in {', '.join(bad)} after {self.sac.updates} "
-                f"updates; the last checkpoint in {self.config.out} is from before: start afresh "
-                "with a smaller --sac.learning-rate, or without these domains"
-            )
+    def shown(self, run: int) -> str:
+        """Show an agent's mean training return."""
+        return f"{mean_of(self.recent[run], 0):.0f}" if self.recent[run] else "-"
 
 
 def warm_start(sac: SAC, path: Path, slugs: tuple[str, ...], domain: str = "") -> None:
@@ -304,32 +226,9 @@ def warm_start(sac: SAC, path: Path, slugs: tuple[str, ...], domain: str = "") -
         sac.state[name].copy_(value)
 
 
-def train_behaviours(config: BehaviourConfig) -> Path:
-    """Train (or go on training) one agent per domain and return the run's folder.
-
-    Raises:
-        ShiftgymError: The folder holds a run of another configuration (the message lists what
-            differs), is damaged, full or somebody else's; or an agent diverged.
-        StoppedError: Ctrl-C or SIGTERM ended it early, after a checkpoint.
-    """
-    with owned(config.out):
-        sweep(config.out / "snapshots")
-        trainer = Trainer(config)
-        try:
-            finished = trainer.run()
-        finally:
-            trainer.envs.close()
-            trainer.tests.close()
-    print(f"{trainer.sac.updates} updates of {len(trainer.slugs)} agents in {config.out}")
-    print(f"curves: {config.out / 'curves.png'}; policies: {config.out / 'snapshots'}")
-    if not finished:
-        raise StoppedError("interrupted: the same command goes on from here", trainer.stop.number)
-    return config.out
-
-
 def train(config: Annotated[BehaviourConfig, tyro.conf.arg(name="")]) -> None:
     """Train one agent per domain of a robot with SAC; run the same command again to resume.
 
     Example: shiftgym policies train --robot hopper --out runs/behaviours/hopper
     """
-    train_behaviours(config)
+    train_in(Trainer, config)

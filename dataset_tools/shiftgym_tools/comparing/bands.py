@@ -14,7 +14,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shiftgym.scores import reference
+from shiftgym.scores import published_maximum, reference
 from shiftgym_tools.comparing.published_sets import ROBOTS, SHIFTS, Published
 
 POINTS = 10.0  # between our medium and the published one
@@ -62,14 +62,9 @@ class Verdict:
         return self.domain, self.measure
 
 
-def published_maximum(slug: str) -> float:
-    """Give the return that counts as 100 on OTDF's scale."""
-    return reference(slug, SCALE).expert
-
-
 def share_of_maximum(slug: str, value: float) -> float:
-    """Give a return as a share of the published maximum."""
-    return value / published_maximum(slug)
+    """Give a return as a share of the published maximum; NaN where none is published."""
+    return value / (published_maximum(slug) or float("nan"))
 
 
 def points_off(slug: str, ours: float, theirs: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shiftgym.basics.pages import markdown, name_versions
 from shiftgym_tools.comparing.fidelity_measures import FileReport, Spread
 
 INTRODUCTION = """\
@@ -74,17 +75,17 @@ def table(reports: Sequence[FileReport]) -> str:
 
 def page(reports: Sequence[FileReport], versions: dict[str, str]) -> str:
     """Lay out reports as a Markdown page."""
-    engines = ", ".join(f"{name} {version}" for name, version in versions.items())
     return "\n".join(
         [
             INTRODUCTION,
-            f"Made with {engines}; `physics=\"mujoco210\"` unless said otherwise.\n",
+            f"Made with {name_versions(versions)}; `physics=\"mujoco210\"` unless said "
+            "otherwise.\n",
             "```\nshiftgym fidelity FOLDER --out docs/fidelity.md --json docs/data/fidelity.json\n"
             "```\n",
             "The files carry no licence and are not part of shiftgym. The figures as JSON: "
             "[fidelity.json](data/fidelity.json).\n",
             "## One-step error\n",
-            *_markdown(
+            *_table(
                 ["file", "domain", "rows", "median", "p90", "p99",
                  "unshifted: median", "p90", "p99", "ratio of medians"],
                 [
@@ -97,7 +98,7 @@ def page(reports: Sequence[FileReport], versions: dict[str, str]) -> str:
             "## Rewards and terminals\n",
             "Difference of the reward in the file's own domain, and rows whose `terminals` equals "
             "the domain's own `terminated`.\n",
-            *_markdown(
+            *_table(
                 ["file", "reward: median", "p99", "max", "terminals that agree"],
                 [
                     [f"`{r.file}`", *_cells(r.reward, "median p99 max"), _terminals(r)]
@@ -115,7 +116,7 @@ def page(reports: Sequence[FileReport], versions: dict[str, str]) -> str:
             "margins add. `physics=\"installed\"` leaves today's engine alone. The same rows then "
             "miss by as much as below, and the domain is only a few times, not millions of times, "
             "closer than the unshifted robot:\n",
-            *_markdown(
+            *_table(
                 ["file", "corrected: median", "p90", "installed: median", "p90",
                  "installed, unshifted: median", "ratio of medians"],
                 [
@@ -137,7 +138,7 @@ def _wrong(reports: Sequence[FileReport]) -> list[str]:
         return ["None in these files.\n"]
     rows = [[f"`{r.file}`", _joins(r) or "none", str(r.left_out)] for r in found]
     headings = ["file", "rows that join two episodes (0-based; t: marked terminal)", "left out"]
-    return [*_markdown(headings, rows), "No such rows in the other files.\n"]
+    return [*_table(headings, rows), "No such rows in the other files.\n"]
 
 
 def _joins(report: FileReport) -> str:
@@ -156,7 +157,6 @@ def _cells(spread: Spread, names: str) -> list[str]:
     return ["-" if value is None else f"{value:.1e}" for value in values]
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    text = [not cell[:1].isdigit() for cell in rows[0]]
-    lines = [head, ["---" if left else "---:" for left in text], *rows]
-    return [*("| " + " | ".join(line) + " |" for line in lines), ""]
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    align = "".join("r" if cell[:1].isdigit() else "l" for cell in rows[0])
+    return [*markdown(head, rows, align), ""]

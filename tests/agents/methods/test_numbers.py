@@ -19,10 +19,8 @@ from shiftgym_agents.commands.train import PairOptions
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.run_config import TrainOptions
 from shiftgym_agents.training.trainer import Trainer
-from shiftgym_tools.behaviours.config import BehaviourConfig
-from shiftgym_tools.behaviours.hands import HandConfig
-from shiftgym_tools.behaviours.ppo import PPOConfig
-from shiftgym_tools.behaviours.sac import SACConfig
+from shiftgym_tools.behaviours.config import BehaviourConfig, SACConfig
+from shiftgym_tools.behaviours.hands.config import HandConfig, PPOConfig
 
 METHODS = tuple(dict.fromkeys(method(name).config_class for name in NAMES))
 OTHERS = (TrainOptions, PairOptions, PerturbOptions)

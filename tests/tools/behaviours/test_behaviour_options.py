@@ -9,11 +9,10 @@ import torch
 
 import shiftgym
 from shiftgym_agents.core.networks import run_generators
-from shiftgym_tools.behaviours.config import BehaviourConfig
+from shiftgym_tools.behaviours.config import BehaviourConfig, SACConfig
 from shiftgym_tools.behaviours.demonstrations import read_demonstrations
 from shiftgym_tools.behaviours.multi_step import MultiStep
 from shiftgym_tools.behaviours.replay_buffer import Replay
-from shiftgym_tools.behaviours.sac import SACConfig
 from shiftgym_tools.behaviours.trainer import Trainer
 
 OBS, ACT, ROWS = 11, 3, 40
@@ -62,7 +61,7 @@ def test_changed_actions_cost_what_the_schedule_says(tmp_path):
     plain = Trainer(tiny(tmp_path / "plain"))
     priced = Trainer(tiny(tmp_path / "priced", smoothing=0.5))
     for trainer in (plain, priced):
-        trainer.collect(random=True)
+        trainer.collect()
     rows = [trainer.replay.file[0, : plain.replay.written] for trainer in (plain, priced)]
     np.testing.assert_array_equal(rows[0][:, :-2], rows[1][:, :-2])
     actions = rows[0][:, OBS : OBS + ACT].reshape(plain.rounds, 4, ACT)

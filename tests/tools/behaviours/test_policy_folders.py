@@ -12,11 +12,10 @@ import pytest
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.cli import main
 from shiftgym_agents.training.artifacts import owned
-from shiftgym_tools.behaviours.config import BehaviourConfig
-from shiftgym_tools.behaviours.curves import Curves
+from shiftgym_tools.behaviours.config import BehaviourConfig, SACConfig
+from shiftgym_tools.behaviours.curves import Curves, Drawn
 from shiftgym_tools.behaviours.replay_buffer import Replay
-from shiftgym_tools.behaviours.sac import SACConfig
-from shiftgym_tools.behaviours.trainer import train_behaviours
+from shiftgym_tools.behaviours.trainer import train
 
 SHAPE = dict(runs=1, row=14, capacity=40, margin=10)
 
@@ -67,26 +66,62 @@ def test_one_training_at_a_time_and_mistakes_are_sentences(
 ) -> None:
     out = tmp_path / "run"
     with owned(out), pytest.raises(ShiftgymError, match="is at it already"):
-        train_behaviours(tiny(out))
-    train_behaviours(tiny(out))
+        train(tiny(out))
+    train(tiny(out))
     with pytest.raises(ShiftgymError, match="another configuration(.|\n)*capacity: 400 there"):
-        train_behaviours(tiny(out, capacity=500))
+        train(tiny(out, capacity=500))
     with pytest.raises(ShiftgymError, match="must be a whole number"):
-        train_behaviours(tiny(out, envs_per_agent=5))
+        train(tiny(out, envs_per_agent=5))
     with pytest.raises(ShiftgymError, match="no checkpoint to warm-start"):
-        train_behaviours(tiny(tmp_path / "warm", warm_start=tmp_path))
+        train(tiny(tmp_path / "warm", warm_start=tmp_path))
     (out / "replay.f32").unlink()
     Path(out / "state.json").write_text("{}")
     with pytest.raises(ShiftgymError, match="damaged"):
-        train_behaviours(tiny(out))
+        train(tiny(out))
     capsys.readouterr()
     assert main(["policies", "train", "--updates", "-1", "--out", str(tmp_path / "x")]) == 1
     assert "updates must be" in capsys.readouterr().err and not (tmp_path / "x").exists()
 
 
-def test_damaged_curves_are_a_sentence(tmp_path: Path) -> None:
+COLUMNS = ("step", "updates", "domain", "return_mean", "train_return")
+DRAWN = (Drawn("return_mean", "train_return", "return"),)
+
+
+def curves_with(path: Path, updates: int, *rows: str) -> Curves:
+    """Open curves, and add rows, each of them as a line."""
+    curves = Curves(path, COLUMNS, DRAWN, updates)
+    curves.add([dict(zip(COLUMNS, row.split(","), strict=True)) for row in rows])
+    return curves
+
+
+@pytest.mark.parametrize(
+    "line", ["1,x,hopper,1,1", "1,1,hopper,x,1", "1,1,hopper,1", "1,1,hopper,1,1,1", '"1,1,hopper']
+)
+def test_damaged_curves_are_a_sentence(tmp_path: Path, line: str) -> None:
     path = tmp_path / "curves.csv"
-    Curves(path, -1)
-    path.write_text(path.read_text() + "1,x" + ",1" * 10 + "\r\n")
+    curves_with(path, -1, "4,1,hopper,10.5,nan")
+    path.write_text(path.read_text() + line + "\n")
     with pytest.raises(ShiftgymError, match="is damaged"):
-        Curves(path, 5)
+        Curves(path, COLUMNS, DRAWN, 5)
+    path.write_text("step,updates,other\n")
+    with pytest.raises(ShiftgymError, match="other columns"):
+        Curves(path, COLUMNS, DRAWN, 5)
+
+
+def test_curves_drop_what_came_after_the_checkpoint_and_are_whole_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "curves.csv"
+    first = ("0,0,hopper,1,nan", "0,0,ant,2,nan")
+    assert curves_with(path, -1, *first).last == 0
+    before = path.read_text()
+    assert curves_with(path, 0, "4,1,hopper,3,3", "4,1,ant,4,4").last == 1
+    assert curves_with(path, 0).last == 0 and path.read_text() == before
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        curves_with(path, 0, "4,1,hopper,3,3", "4,1,ant,4,4")
+    assert path.read_text() == before

@@ -22,10 +22,10 @@ from shiftgym_agents.core.building import NativeUnavailableError, _compiler
 from shiftgym_agents.core.networks import StackedMLP, init_mlp, mlp, pack, run_generators, unpack
 from shiftgym_agents.training.artifacts import read_checkpoint
 from shiftgym_tools.behaviours import sac_native
-from shiftgym_tools.behaviours.config import BehaviourConfig
+from shiftgym_tools.behaviours.config import BehaviourConfig, SACConfig
 from shiftgym_tools.behaviours.curves import read_curves
 from shiftgym_tools.behaviours.replay_buffer import Replay
-from shiftgym_tools.behaviours.sac import LOG_STD_RANGE, SAC, SACConfig
+from shiftgym_tools.behaviours.sac import LOG_STD_RANGE, SAC
 from shiftgym_tools.behaviours.sac_native import load
 from shiftgym_tools.behaviours.trainer import Trainer, warm_start
 
@@ -240,7 +240,7 @@ def trainer_process(out, *extra):
 
 
 def timeless_curves(out):
-    rows = read_curves(out / "curves.csv")
+    rows = read_curves(out / "curves.csv", Trainer.columns)
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
@@ -281,8 +281,8 @@ def test_killed_and_resumed_equals_never_stopped(uninterrupted, tmp_path):
 
 def test_run_folder_holds_policies_curves_and_a_picture(uninterrupted):
     assert (uninterrupted / "curves.png").stat().st_size > 1000
-    rows = read_curves(uninterrupted / "curves.csv")
-    assert [row["updates"] for row in rows[::2]] == ["0", "208", "400", "608"]
+    rows = read_curves(uninterrupted / "curves.csv", Trainer.columns)
+    assert [row["updates"] for row in rows[::2]] == ["0", "208", "400", "608", "640"]
     policy = uninterrupted / "snapshots" / "hopper-kinematic-00000608.safetensors"
     arrays, about = read_policy(policy).arrays, read_policy(policy).metadata
     assert {name: array.shape for name, array in arrays.items()} == {
@@ -360,7 +360,7 @@ def test_shaping_changes_stored_rewards_alone(tmp_path):
         Trainer(tiny(tmp_path / "b", reward_bonus=-0.5, control_refund=0.25)),
     )
     for trainer in (plain, shaped):
-        trainer.collect(random=True)
+        trainer.collect()
     assert np.array_equal(plain.running, shaped.running)
     ours, theirs = (t.replay.gather(torch.arange(16)[None]).numpy()[0] for t in (plain, shaped))
     effort = np.square(ours[:, 11:14]).sum(1)

@@ -18,6 +18,7 @@ from published_files import FILES, published
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.packaged import load_packaged, packaged_index
+from shiftgym.scores import published_maximum
 from shiftgym_tools.comparing.bands import (
     DOMAINS,
     POINTS,
@@ -25,7 +26,6 @@ from shiftgym_tools.comparing.bands import (
     disagreements,
     judge,
     misses,
-    published_maximum,
 )
 from shiftgym_tools.comparing.published_sets import (
     Published,
@@ -112,7 +112,7 @@ def made_up(**medium: float) -> dict[str, dict[str, Any]]:
     for name in (f"{slug}/{tier}" for slug in DOMAINS for tier in ("medium", "expert")):
         slug, tier = name.split("/")
         row = table()[name]
-        earned = published_maximum(slug) if tier == "expert" else row.mean_return
+        earned = (published_maximum(slug) or 0.0) if tier == "expert" else row.mean_return
         ours[name] = measured(earned, row.noise or 0.0, row.change)
     ours[f"{SLUG}/medium"] |= medium
     return ours

@@ -11,10 +11,9 @@ from test_hands import ACT, OBS, PEN, SMALL, made_up_expert, tiny
 
 import shiftgym
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_tools.behaviours.hand_experts import convert
-from shiftgym_tools.behaviours.hands import HandTrainer
-from shiftgym_tools.behaviours.hindsight import Hindsight, HindsightConfig
-from shiftgym_tools.behaviours.pen_goals import (
+from shiftgym_tools.behaviours.hands.experts import convert
+from shiftgym_tools.behaviours.hands.hindsight import Hindsight, HindsightConfig
+from shiftgym_tools.behaviours.hands.pen_goals import (
     DIRECTION,
     OFF,
     PLACE_OFF,
@@ -23,7 +22,9 @@ from shiftgym_tools.behaviours.pen_goals import (
     judge,
     relabel,
 )
-from shiftgym_tools.behaviours.ppo import PPO, Rollout
+from shiftgym_tools.behaviours.hands.ppo import PPO
+from shiftgym_tools.behaviours.hands.rollout import Rollout
+from shiftgym_tools.behaviours.hands.trainer import HandTrainer
 
 torch.set_num_threads(1)
 

@@ -18,9 +18,11 @@ from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.evaluation import evaluate, policy_act
 from shiftgym.policies import read_policy
 from shiftgym_agents.training.artifacts import read_checkpoint
-from shiftgym_tools.behaviours.hand_experts import ATTRIBUTION, convert, read_start
-from shiftgym_tools.behaviours.hands import HandConfig, HandTrainer
-from shiftgym_tools.behaviours.ppo import METRICS, PPO, PPOConfig, Rollout, advantages, clipped_loss
+from shiftgym_tools.behaviours.hands.config import HandConfig, PPOConfig
+from shiftgym_tools.behaviours.hands.experts import ATTRIBUTION, convert, read_start
+from shiftgym_tools.behaviours.hands.ppo import METRICS, PPO, clipped_loss
+from shiftgym_tools.behaviours.hands.rollout import Rollout, advantages
+from shiftgym_tools.behaviours.hands.trainer import HandTrainer
 
 OBS, ACT = 6, 3
 PEN, DOOR = (45, 24), (39, 28)
@@ -352,7 +354,7 @@ def test_training_ends_once_every_agent_succeeds_often_enough(tmp_path):
     trainer.successes[1].extend([False] * 10)
     assert not trainer.learned
     assert trainer.run() and trainer.ppo.updates == 3
-    assert [row["updates"] for row in trainer.rows[::2]] == [0, 2, 3]
+    assert [row["updates"] for row in trainer.curves.rows[::2]] == ["0", "2", "3"]
 
 
 def test_divergence_is_reported_by_domain(tmp_path):

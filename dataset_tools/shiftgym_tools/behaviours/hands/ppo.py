@@ -1,11 +1,8 @@
 """Learn with proximal policy optimisation for `R` agents at once, none touching another.
 
-PPO with a clipped ratio (Schulman et al. 2017, arXiv:1707.06347) on advantages by GAE (Schulman et
-al. 2016, arXiv:1506.02438). With rewards r, values V, the true next observation s', `terminated` d
-and `ended` e (terminated or truncated), per agent:
+PPO with a clipped ratio (Schulman et al. 2017, arXiv:1707.06347) on advantages A by GAE (see
+rollout.py), per agent:
 
-    delta_t = r_t + gamma (1 - d_t) V(s'_t) - V(s_t)         a truncated step bootstraps, too
-    A_t     = delta_t + gamma lambda (1 - e_t) A_{t+1}       returns are A_t + V(s_t)
     policy  : mean -min(rho A, clip(rho, 1 - c, 1 + c) A) - bonus * entropy,  rho = pi / pi_old
     value   : mean (V - return)^2 / 2, both in units of the running spread of returns
 
@@ -21,24 +18,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from shiftgym.basics.ranges import (
-    Amount,
-    Count,
-    CountOrNone,
-    Number,
-    Positive,
-    Share,
-    Size,
-    check_ranges,
-)
 from shiftgym_agents.core.networks import init_mlp, mlp, pack, run_generators, unpack
-from shiftgym_tools.behaviours.window import Window, require_window
+from shiftgym_tools.behaviours.hands.config import PPOConfig
+from shiftgym_tools.behaviours.hands.rollout import Rollout, advantages
 
 ADAM = (0.9, 0.999, 1e-8)
 METRICS = ("value_loss", "explained", "kl", "clipped", "policy_steps", "std", "policy_rate")
@@ -46,91 +33,6 @@ LEAST_SPREAD = 0.1  # of observations (m, rad): what hardly moves at first is no
 RATE_FACTOR, RATES = 1.5, (1e-6, 1e-2)  # how policies' learning rates move, and between what
 RETURN_MEMORY = 0.1  # least weight of the newest iteration in the running spread of returns
 NORMALISATION = ("in_shift", "in_scale", "out_shift", "out_scale")
-
-
-@dataclass(frozen=True)
-class PPOConfig:
-    """Set the learner's hyperparameters, the same for every agent."""
-
-    discount: Share = 0.99
-    """Discount per environment step."""
-    gae_lambda: Share = 0.95
-    """Decay of the advantage estimator: 0 trusts the values, 1 the sampled returns."""
-    clip: Positive = 0.2
-    """How far the probability ratio may leave 1 before it earns nothing more."""
-    kl_limit: Positive = 0.03
-    """KL divergence from the old policy at which an agent's policy rests until the next rollout."""
-    learning_rate: Positive = 3e-5
-    """Adam's first step size for policies; each agent's then follows its KL divergence."""
-    value_learning_rate: Positive = 1e-3
-    """Adam's step size for values."""
-    epochs: Count = 6
-    """Passes over each rollout."""
-    minibatches: Size = 8
-    """Gradient steps per pass."""
-    warmup: CountOrNone = 2
-    """First iterations that train values only, so that a good policy is not spoilt by bad ones."""
-    initial_log_std: Number | None = None
-    """Log of every action's spread at the start; None for the expert's own (-0.7 from scratch)."""
-    min_log_std: Number = -3.0
-    """Least log of an action's spread."""
-    anneal: Window | None = None
-    """From which iteration to which the logs of spreads are led to `final_log_std`."""
-    final_log_std: Number = -2.5
-    """Greatest log of an action's spread after `anneal`: what acts in data should err little."""
-    entropy_bonus: Amount = 0.0
-    """Reward per nat of the policy's entropy, in units of a standardised advantage."""
-    max_gradient_norm: Positive = 0.5
-    """Length to which each agent's gradients are cut."""
-    width: Size = 64
-    """Units per hidden layer of values, and of policies trained from scratch."""
-
-    def __post_init__(self) -> None:
-        """Refuse numbers outside the ranges of their fields, and an anneal that ends before it."""
-        check_ranges(self)
-        require_window("anneal", self.anneal)
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """Hold `T` steps of `E` sub-environments per agent, float32.
-
-    Attributes:
-        obs: observations acted on, (R, T, E, obs).
-        actions: actions as drawn, before the environment clips them, (R, T, E, act).
-        rewards: (R, T, E).
-        next_obs: true next observations, also of ended episodes, (R, T, E, obs).
-        terminated: 1 where an episode reached a terminal state, (R, T, E).
-        ended: 1 where an episode terminated or was truncated, (R, T, E).
-    """
-
-    obs: Tensor
-    actions: Tensor
-    rewards: Tensor
-    next_obs: Tensor
-    terminated: Tensor
-    ended: Tensor
-
-    @classmethod
-    def empty(cls, runs: int, steps: int, envs: int, obs: int, act: int) -> Rollout:
-        """Make room for a rollout."""
-        shape = (runs, steps, envs)
-        widths = ((obs,), (act,), (), (obs,), (), ())
-        return cls(*(torch.zeros(*shape, *width) for width in widths))
-
-
-def advantages(
-    rollout: Rollout, values: Tensor, next_values: Tensor, discount: float, gae_lambda: float
-) -> Tensor:
-    """Estimate advantages (R, T, E) by GAE from values of observations and next observations."""
-    going = discount * (1 - rollout.terminated)
-    delta = rollout.rewards + going * next_values - values
-    decay = discount * gae_lambda * (1 - rollout.ended)
-    found, ahead = torch.empty_like(delta), torch.zeros_like(delta[:, 0])
-    for t in reversed(range(delta.shape[1])):
-        ahead = delta[:, t] + decay[:, t] * ahead
-        found[:, t] = ahead
-    return found
 
 
 def clipped_loss(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from shiftgym.basics.ranges import CountOrNone, Positive, Size, check_ranges
 from shiftgym.evaluation import HELD
-from shiftgym_tools.behaviours.pen_goals import WIDEST, directions, judge, relabel
-from shiftgym_tools.behaviours.ppo import Rollout
+from shiftgym_tools.behaviours.hands.pen_goals import WIDEST, directions, judge, relabel
+from shiftgym_tools.behaviours.hands.rollout import Rollout
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The hands' policies: PPO from an expert or from scratch, and imitation of own episodes."""
