@@ -142,7 +142,7 @@ def known_system(rows: int, seed: int, push: float = 0.0) -> dict[str, np.ndarra
 def masks() -> dict[str, list[float]]:
     """Give the share of rows that pass with next states pushed by 0, 6 and 12 deviations."""
     pushed = [known_system(400, 7, push) for push in (0.0, 0.3, 0.6)]
-    pairs = [ArrayPair(source, known_system(2000, 1), HOPPER) for source in pushed]
+    pairs = [ArrayPair(source, known_system(2000, 1), None) for source in pushed]
     sizes: dict[str, Any] = {"batch": 64, "density_members": 2, "density_width": 48}
     sizes |= {"density_steps": 700, "density_rate": 3e-3, "density_every": 100}
     found: dict[str, list[float]] = {}
