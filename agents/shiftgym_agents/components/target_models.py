@@ -92,9 +92,11 @@ class TargetModels:
             held.look(self.errors(held.batch())[name][:, None])
 
     def finish(self) -> None:
-        """Keep the best of each, and say where one has learned nothing."""
+        """Keep the best of each, tell its held-out error, and warn where it has learned nothing."""
         for name, held in self.held.items():
             held.restore()
+            if held.looked:
+                self.agent.tell(f"{name}_model_held_out", held.best[:, 0])
             for run, error in enumerate(held.best[:, 0].tolist()):
                 if 1 <= error < torch.inf:
                     warnings.warn(

@@ -13,9 +13,9 @@ Lyu et al., "Cross-Domain Offline Policy Adaptation with Optimal Transport and D
 Stated by the paper: the three stages, the filter by deviation, weights exp(d'), the support term.
 Read in the released code: d' and the filter per batch, the extremes taken before the filter; value
 and actor unweighted; support on the rows kept; squared errors summed over action dimensions, which
-`support` is calibrated against; keep 0.8; support 0.1 for kinematic targets, else 0.5.
-Inferred: the paper's own scope of the filter is the dataset. Chosen here: CVAE width and samples of
-"ours", which keep OTDF near IQL's speed, and what transport.py says.
+`support` is calibrated against; keep 0.8; support 0.1 for kinematic shifts, on whichever side, else
+0.5. Inferred: the paper's own scope of the filter is the dataset. Chosen here: CVAE width and
+samples of "ours", which keep OTDF near IQL's speed, and what transport.py says.
 
 Presets. "paper": published equations: filter and extremes over the dataset, KL of weight 1, support
 on all rows drawn, the CVAE of the release. "official": the release with its defects: the actor's

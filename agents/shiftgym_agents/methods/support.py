@@ -4,8 +4,8 @@
 
 with the density pi of a CVAE of the target's behaviour (see `cvae`), on the source rows kept and
 the target's. Read in OTDF's released code: squared errors summed over action dimensions, which
-`support` is calibrated against, and 0.1 for kinematic targets, else 0.5. Chosen: the CVAE's width
-and samples, which keep it near IQL's speed.
+`support` is calibrated against, and 0.1 where a shift is kinematic, else 0.5. Chosen: the CVAE's
+width and samples, which keep it near IQL's speed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Amount, CountOrNone, Positive, Size
+from shiftgym.datasets.names import dataset_name
 from shiftgym.domains import Domain
 from shiftgym_agents.components.cvae import CVAE
 from shiftgym_agents.core.agent import Config, Noise
 from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.pairs import TrainingPair
-from shiftgym_agents.core.places import Place
 from shiftgym_agents.methods.iql import HANDS, IQL, LOG_STD_RANGE, IQLConfig
 
 
@@ -36,7 +36,7 @@ class SupportConfig(IQLConfig):
     bc_reduce: Literal["mean", "sum"] = "sum"
     """Average or sum the squared error over action dimensions; `support` is made for the sum."""
     support: Amount | None = None
-    """Weight of the support term; None for 0.1 where the target's shift is kinematic, else 0.5."""
+    """Weight of the support term; None for 0.1 where a shift of the pair is kinematic, else 0.5."""
     support_rows: Literal["kept", "all"] = "kept"
     """Ask for support at the kept source rows and the target's, or at all rows drawn."""
     cvae_steps: CountOrNone = 10_000
@@ -50,21 +50,26 @@ class SupportConfig(IQLConfig):
     cvae_kl: Amount = 0.5
     """Weight of the KL term in the CVAE's loss."""
 
-    def for_domain(self, domain: Place) -> Self:
-        """Choose `support` for a target where it was left open: published values, 0.5 on hands.
+    def for_pair(self, pair: TrainingPair) -> Self:
+        """Choose `support` where it was left open: published values, 0.5 on hands.
+
+        Published pairs go both ways, so either side may be the shifted one. Arrays are of the
+        domain that their name says, if it does.
 
         Raises:
             ShiftgymError: nothing is known of the target.
         """
         if self.support is not None:
             return self
-        if not isinstance(domain, Domain):
+        if not isinstance(pair.domain, Domain):
             raise ShiftgymError(
                 "How much support weighs is known for shiftgym's robots only: add --support 0.5 "
-                "(published: 0.1 for targets with other joints, 0.5 for others)."
+                "(published: 0.1 for pairs with other joints, 0.5 for others)."
             )
-        kinematic = (domain.shift or "").startswith("kinematic") and domain.robot not in HANDS
-        return replace(self, support=0.1 if kinematic else 0.5)
+        sources = [shift_of(name) for name in str(pair.names[0]).split(" + ")]
+        kinematic = any(s.startswith("kinematic") for s in (*sources, pair.domain.shift or ""))
+        weak = kinematic and pair.domain.robot not in HANDS
+        return replace(self, support=0.1 if weak else 0.5)
 
 
 C = TypeVar("C", bound=SupportConfig)
@@ -76,9 +81,9 @@ class Supported(IQL[C], Generic[C]):
     def __init__(
         self, configs: C | Sequence[C], pairs: Sequence[TrainingPair], *args: Any, **kwargs: Any
     ) -> None:
-        """Settle what the target's shift decides; arguments as for `Agent`."""
+        """Settle what the pair's shifts decide; arguments as for `Agent`."""
         each = [configs] * len(pairs) if isinstance(configs, Config) else list(configs)
-        chosen = [c.for_domain(p.domain) for c, p in zip(each, pairs, strict=True)]
+        chosen = [c.for_pair(p) for c, p in zip(each, pairs, strict=True)]
         super().__init__(chosen, pairs, *args, **kwargs)
 
     def build(self) -> None:
@@ -137,3 +142,11 @@ def require_share(configs: Sequence[Any]) -> None:
             f"Runs in lockstep share one --keep, of at least one row of {configs[0].batch} and at "
             f"most 1, got {shares}."
         )
+
+
+def shift_of(name: str) -> str:
+    """Give the shift of the domain that a dataset's name tells; empty for none."""
+    try:
+        return dataset_name(name).domain.shift or ""
+    except ShiftgymError:
+        return ""

@@ -18,8 +18,8 @@ the release's command line has placeholders. Chosen: modalities of 16 numbers; s
 stored once; the copy of the source's critics follows in every update by half as much as the
 release's does in every other one. Not to be had: V2A on OTDF's score, which was not released.
 
-Presets: `ours`; `paper` has the released sizes and holds no target rows out; `official` is `paper`
-on raw inputs.
+Presets: `ours`; `paper` has the released sizes, takes scores as they are, and holds no target rows
+out; `official` is `paper` on raw inputs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from shiftgym_agents.components.modalities import Modalities, ModalitiesConfig
 from shiftgym_agents.components.source_values import SourceValues
 from shiftgym_agents.core.agent import Stage
 from shiftgym_agents.core.data import Batch
-from shiftgym_agents.methods.dvdf import DVDFConfig, ValueAligned
+from shiftgym_agents.methods.dvdf import RAW, DVDFConfig, ValueAligned
 from shiftgym_agents.methods.igdf import COSINE, IGDF
 
 
@@ -55,6 +55,8 @@ PAPER = V2AConfig(
     modality_crop=200,
     modality_width=256,
     holdout=0.0,
+    weight_by="cosine",
+    **RAW,
 )
 
 
@@ -77,7 +79,7 @@ class V2A(ValueAligned[V2AConfig], IGDF[V2AConfig]):
             alpha,
             level=self.level,
             discount=self.discount,
-            tau=self.config.tau / 2,
+            tau=self.tau / 2,
             more=self.modalities.of,
             more_size=self.modalities.size,
         )
