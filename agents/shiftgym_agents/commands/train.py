@@ -55,7 +55,7 @@ class PairOptions:
     """Highest actions; see --action-low."""
     terminal: str | None = None
     """FILE.py:FUNCTION or MODULE:FUNCTION that says which states (N, O) end an episode, (N,) bool;
-    mobody asks for it where the robot is none of shiftgym's."""
+    mobody and droco ask for it where the robot is none of shiftgym's."""
     seeds: Size = 1
     """How many runs train at once, each with its own seed."""
     first_seed: Seed = 0

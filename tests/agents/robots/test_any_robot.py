@@ -226,7 +226,9 @@ def test_what_does_not_go_together_is_refused_before_training(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("name", "flag"), [("otdf", "--support"), ("mobody", "--terminal")])
+@pytest.mark.parametrize(
+    ("name", "flag"), [("otdf", "--support"), ("mobody", "--terminal"), ("droco", "--terminal")]
+)
 def test_knowledge_that_a_method_needs_is_asked_for_by_name(
     name: str, flag: str, logs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
