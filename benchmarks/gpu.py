@@ -39,7 +39,7 @@ from shiftgym_agents.core.pairs import ArrayPair
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.artifacts import provenance
 from shiftgym_agents.training.run_config import TrainOptions
-from shiftgym_agents.training.running import BLOCK, Running, pick_device
+from shiftgym_agents.training.running import Running, block_of, pick_device
 from shiftgym_agents.training.trainer import Trainer
 
 UPDATES, EVERY, EPISODES = 1_000_000, 10_000, 10  # of the training whose time is told
@@ -103,7 +103,7 @@ def measure(
 
 def rate_of(running: Running, options: Options, device: torch.device, rounds: int = 0) -> float:
     """Give updates per second, warmed up."""
-    block = BLOCK[device.type]
+    block = block_of(running.stage, device)
     running.run(5)
     turns = rounds or options.rounds
     found = [turn(lambda: running.run(block), block, options.seconds, device) for _ in range(turns)]

@@ -7,7 +7,8 @@
     stop     a run none of whose copies was remembered for `patience` looks (0: never)
     restore  what is remembered
 
-A stopped run may go on taking steps while others train: nothing of it is remembered any more.
+A stopped run may go on taking steps while others train: nothing of it is remembered any more. When
+all have stopped, updates are left out (`Stage.idle`).
 """
 
 from __future__ import annotations

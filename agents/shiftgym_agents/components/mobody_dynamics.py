@@ -139,12 +139,11 @@ class LatentDynamics:
             every=config.model_every,
             check=self.look,
             finish=self.finish,
+            idle=lambda: self.held.over,
         )
 
     def update(self, batch: Batch, noise: Noise) -> None:
         """Take one step of every member on rows of its own."""
-        if self.held.over:
-            return
         count = self.config.model_batch
         rows = self._dealt(batch.rows, batch.sources)
         weights = self._dealt(self.held.training_weights(batch), batch.sources)

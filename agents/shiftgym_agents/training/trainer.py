@@ -44,7 +44,7 @@ from shiftgym_agents.training.interrupt import StopRequest
 from shiftgym_agents.training.metrics import LAST, Metrics, written
 from shiftgym_agents.training.records import read_about
 from shiftgym_agents.training.run_config import TrainOptions, describe_run, names_of, require_same
-from shiftgym_agents.training.running import BLOCK, Running, pick_backend, pick_device
+from shiftgym_agents.training.running import Running, block_of, pick_backend, pick_device
 
 
 class Trainer:
@@ -179,7 +179,8 @@ class Trainer:
 
     def _block(self, running: Running, stage: Stage) -> int:
         """Run updates up to the next place where something else happens; return how many."""
-        marks = [stage.steps, self.step + BLOCK[self.agent.device.type], self._next_record(stage)]
+        marks = [stage.steps, self.step + block_of(stage, self.agent.device)]
+        marks.append(self._next_record(stage))
         if stage.every:
             marks.append((self.step // stage.every + 1) * stage.every)
         updates = min(marks) - self.step
@@ -187,8 +188,8 @@ class Trainer:
         self.step += updates
         self.since += updates
         over = self.step == stage.steps
-        if stage.check is not None and stage.every and (over or self.step % stage.every == 0):
-            stage.check()
+        if stage.every and (over or self.step % stage.every == 0):
+            running.check()
         self._note_divergence(stage)
         if over or self.step == self._next_record(stage, self.step - 1):
             self._record(stage)
