@@ -1,8 +1,9 @@
 # Two commands do everything: make quickstart, make test. Interrupted, the first goes on.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python3.14; do \
   "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-# Without an NVIDIA GPU a fixed torch spares machines that keep its CPU build the CUDA packages.
-TORCH ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo torch || echo torch==2.13.0)
+# One torch for all machines, the tested one. TORCH_INDEX chooses its build: see docs/install.md.
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
@@ -42,7 +43,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "shiftgym needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install -q $(TORCH)
+	$(BIN)/python -m pip install -q $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 	$(BIN)/python -m pip install -q -e ".[agents]" --group dev -c constraints.txt
 	@touch $@
 

@@ -37,7 +37,8 @@ from shiftgym_agents.core.pairs import ArrayPair
 from shiftgym_agents.methods.table import METHODS, method
 from shiftgym_agents.training.artifacts import provenance
 from shiftgym_agents.training.evaluator import Evaluator
-from shiftgym_agents.training.running import Running, pick_backend, pick_device
+from shiftgym_agents.training.hardware import device_name
+from shiftgym_agents.training.running import Running, has_kernels, pick_backend, pick_device
 
 BARS = {"iql": 1.7, "other": 0.5}
 OBS, ACT = 11, 3
@@ -100,7 +101,7 @@ def contestant(
 
     `look` is shown every earlier stage that has updates, ready to run.
     """
-    fast = backend == "captured" and device.type == "cpu"
+    fast = backend == "captured" and has_kernels(device)
     agent = method(name)(
         method(name).presets["ours"], [pair] * runs, range(runs), device, fast=fast
     )
@@ -225,12 +226,6 @@ def misses(rows: list[dict[str, Any]]) -> list[str]:
                 f"{name} with 5 runs: {ratio / base:.2f} of IQL's rate, bar {BARS['other']}"
             )
     return found
-
-
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return figures.processor()
 
 
 if __name__ == "__main__":

@@ -50,6 +50,10 @@ COMMANDS = {
     ),
     "data import": ("shiftgym_tools.importers:import_dataset", "import D4RL, OTDF, ODRL or Minari"),
     "train": ("shiftgym_agents.commands.train:train", "train an agent on a source and a target"),
+    "check-method": (
+        "shiftgym_agents.commands.check_method:check_method",
+        "check a method of your own for GPUs, without one",
+    ),
     "eval": ("shiftgym_agents.commands.evaluate:evaluate", "evaluate trained agents anew"),
     "report": ("shiftgym_agents.commands.report:report", "tables and curves of trained agents"),
     "export": ("shiftgym_agents.commands.export:export", "write a trained policy as ONNX"),

@@ -84,8 +84,7 @@ class SourceValues:
             y = torch.addcmul(batch.reward, keep, self.value(torch.cat([batch.next_obs, *more], 2)))
         q = self.critic(pairs)
         critic_loss = 2 * weighted_mean((q - y[:, None]) ** 2)
-        minimise(critic_loss, self.critic)
-        self.copy.follow(self.critic, self.tau)
+        minimise(critic_loss, self.critic, follower=self.copy, share=self.tau)
         for name, values in {"value_loss": loss, "critic_loss": critic_loss, "q": q}.items():
             self.agent.log(f"source_{name}", values)
 

@@ -200,8 +200,7 @@ class CQL(Agent[CQLConfig]):
         gap = overrated(others, log_density[:, None, ..., 0], self.some(q))
         errors = 2 * weighted_mean((q - y[:, None]) ** 2)  # the sum of two means
         penalty = self.penalty * 2 * weighted_mean(gap)
-        minimise(errors + penalty, self.critic)
-        self.critic_copy.follow(self.critic, self.config.tau)
+        minimise(errors + penalty, self.critic, follower=self.critic_copy, share=self.config.tau)
         self.log("critic_loss", errors)
         self.log("overrated", gap)
         self.log("q", q)

@@ -235,8 +235,7 @@ class IQL(Agent[C], Generic[C]):
         if weights is not None:
             weights = weights[:, None].expand(-1, 2, -1, -1)
         loss = 2 * weighted_mean(errors, weights)  # the sum of two means
-        minimise(loss, self.critic)
-        self.critic_copy.follow(self.critic, self.config.tau)
+        minimise(loss, self.critic, follower=self.critic_copy, share=self.config.tau)
         self.log("critic_loss", loss)
         self.log("q", q)
 

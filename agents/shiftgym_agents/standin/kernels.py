@@ -53,24 +53,20 @@ class Kernel:
         stream: Any = None,
     ) -> None:
         """Launch it on the current stream: now, or whenever a graph is replayed."""
-        tensors = [x for x in args if isinstance(x, Tensor)]
-        for x in tensors:
-            if not isinstance(x, DeviceTensor):
+        for x in args:
+            if isinstance(x, Tensor) and not isinstance(x, DeviceTensor):
                 raise ValueError("All tensor arguments must be CUDA tensors")
         dims = (ctypes.c_uint * 6)(*grid, *block)
         given = [x.raw if isinstance(x, DeviceTensor) else x for x in args]
-        if tensors and (capture := machine().capture) is not None:
-            capture.require_current(self.name, tensors[0].device)
-            written = [x for x, same in zip(given, self.constant, strict=True) if not same]
-            capture.keep([x for x in written if isinstance(x, Tensor)])
+        pairs = [*zip(given, self.constant, strict=True)]
+        raw = {id(x): x for x in given if isinstance(x, Tensor)}  # one may be given twice
+        written = {id(x): x for x, same in pairs if isinstance(x, Tensor) and not same}
+        if (capture := machine().capture) is not None:
+            home = next(x.device for x in args if isinstance(x, DeviceTensor))
+            capture.require_current(self.name, home)
+            capture.keep([*written.values()])
             capture.record(self._launch, (dims, given), {}, [], [])
-        raw = [x for x in given if isinstance(x, Tensor)]
-        written = [
-            x
-            for x, same in zip(given, self.constant, strict=True)
-            if isinstance(x, Tensor) and not same
-        ]
-        machine().launched(self.name, raw, written)
+        machine().launched(self.name, [*raw.values()], [*written.values()])
         self._launch(dims, given)
 
     def _launch(self, dims: Any, given: Sequence[Any]) -> None:

@@ -19,14 +19,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-
-if TYPE_CHECKING:
-    from shiftgym_agents.standin.graphs import Graph
 
 aten = torch.ops.aten
 CPU = torch.device("cpu")
@@ -126,7 +123,7 @@ class Machine(TorchDispatchMode):
     """Run, count and record the operations of all devices.
 
     Attributes:
-        capture: The graph being captured.
+        capture: The graph being captured (`graphs.Graph`), or None.
         counts: How often the host waited, copied from the CPU, replayed a graph, ...
         log: Launches, where somebody set it to a list.
     """
@@ -134,7 +131,7 @@ class Machine(TorchDispatchMode):
     def __init__(self, library: ctypes.CDLL) -> None:
         super().__init__()
         self.library = library
-        self.capture: Graph | None = None
+        self.capture: Any = None
         self.counts: Counter[str] = Counter()
         self.log: list[Launch] | None = None
         self.generators: dict[int, Any] = {}  # mark -> generator; see driver.Generator

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.core import native
+from shiftgym_agents.core import fused, native
 from shiftgym_agents.core.agent import Agent, Stage
 from shiftgym_agents.core.capturing import (
     ADVICE,
@@ -31,7 +31,7 @@ from shiftgym_agents.core.capturing import (
     put_back,
     unchanged,
 )
-from shiftgym_agents.core.nets import Net
+from shiftgym_agents.core.nets import BETAS, EPSILON, Net
 from shiftgym_agents.core.racing import kernels_win
 
 Backend = Literal["auto", "eager", "captured"]
@@ -83,6 +83,18 @@ def pick_backend(name: Backend, device: torch.device) -> Literal["eager", "captu
         return "eager"
 
 
+def has_kernels(device: torch.device) -> bool:
+    """Say whether a captured training has kernels to take steps with; on a GPU, warn if not."""
+    if device.type == "cpu":
+        return True
+    try:
+        fused.load(device, BETAS, EPSILON, 0.0)
+        return True
+    except native.NativeUnavailableError as error:
+        warnings.warn(f"training with PyTorch's own steps, slower: {error}", stacklevel=2)
+        return False
+
+
 def block_of(stage: Stage, device: torch.device) -> int:
     """Give how many updates of a stage draw their random numbers together, whatever the runs."""
     shapes = [*stage.normal.values(), *stage.uniform.values()]
@@ -94,7 +106,7 @@ class Running:
     """Run the updates of one stage.
 
     Args:
-        agent: The runs, made with `fast` if `backend` is captured on a CPU.
+        agent: The runs, made with `fast` if `backend` is captured (on a GPU that is a choice).
         stage: One of its stages.
         backend: eager or captured.
     """

@@ -40,11 +40,18 @@ from shiftgym_agents.training.artifacts import (
 )
 from shiftgym_agents.training.diagnostics import diagnose
 from shiftgym_agents.training.evaluator import Evaluator, Returns
+from shiftgym_agents.training.hardware import describe, set_precision
 from shiftgym_agents.training.interrupt import StopRequest
 from shiftgym_agents.training.metrics import LAST, Metrics, written
 from shiftgym_agents.training.records import read_about
 from shiftgym_agents.training.run_config import TrainOptions, describe_run, names_of, require_same
-from shiftgym_agents.training.running import Running, block_of, pick_backend, pick_device
+from shiftgym_agents.training.running import (
+    Running,
+    block_of,
+    has_kernels,
+    pick_backend,
+    pick_device,
+)
 
 
 class Trainer:
@@ -103,8 +110,11 @@ class Trainer:
         device = pick_device(options.device)
         threads = options.threads or usable_cpus()
         torch.set_num_threads(threads)
+        set_precision(options.precision, device)
         backend = pick_backend(options.backend, device)
-        fast = backend == "captured" and device.type == "cpu"
+        self.hardware = describe(device, backend, options.precision)
+        self.trained_on: list[dict[str, Any]] = []  # devices in turn, each with its first update
+        fast = backend == "captured" and has_kernels(device)
         self.agent: Agent = method(name)(config, self.pairs, self.seeds, device, fast=fast)
         self.backend: Literal["eager", "captured"] = backend
         self.stages = self.agent.stages()
@@ -115,6 +125,9 @@ class Trainer:
         if found is not None:
             require_same(read_about(self.out), about, self.out)
             self._restore(*found)
+        last = self.trained_on[-1] if self.trained_on else {}
+        if {**last, **self.hardware} != last:
+            self.trained_on.append({"from_update": self.count} | self.hardware)
         progress = None if found is None else self._progress()
         self.metrics = Metrics(self.out, progress, self.count)
         self._open.callback(self.metrics.close)
@@ -127,7 +140,8 @@ class Trainer:
         self.scores = self._known_scores()
         if found is None:
             self.checkpoint()  # first, so that what has a config.json can be resumed
-            write_json(self.out / "config.json", about | {"provenance": provenance()})
+            told = provenance() | self.hardware
+            write_json(self.out / "config.json", about | {"provenance": told})
 
     def close(self) -> None:
         """Give the directory, the records and the simulator back; `run` ends with this."""
@@ -286,7 +300,8 @@ class Trainer:
                 entry |= {"score_last5": _number(float(np.mean(scores)))}
             runs.append(entry | {"diverged": self.diverged.get(run)})
         rate = self.total * len(self.seeds) / max(self.seconds, 1e-9)
-        return {"runs": runs, "seconds": self.seconds, "run_updates_per_second": rate}
+        found = {"runs": runs, "seconds": self.seconds, "run_updates_per_second": rate}
+        return found | {"trained_on": self.trained_on}
 
     def kept(self) -> list[str]:
         """Say, for each of several sources, what the last record tells of its rows, over runs."""
@@ -311,6 +326,7 @@ class Trainer:
         self._flush(wait=True)
         state = {"count": self.count, "stage": self.at, "step": self.step, "since": self.since}
         state |= {"seconds": self.seconds, "logged": list(self.agent.logged)}
+        state |= {"trained_on": self.trained_on}
         state |= {"diverged": {str(run): when for run, when in self.diverged.items()}}
         policy = self.agent.policy().arrays()
         write_checkpoint(self.out, self.agent.save() | policy, state)
@@ -322,6 +338,7 @@ class Trainer:
         self.agent.logged = {name: logged[name] for name in names if name in logged}
         self.at, self.step, self.since = state["stage"], state["step"], state["since"]
         self.seconds = state["seconds"]
+        self.trained_on = list(state.get("trained_on", ()))
         self.diverged = {int(run): when for run, when in state["diverged"].items()}
         for stage in self.stages[: self.at]:
             self._finish(stage)

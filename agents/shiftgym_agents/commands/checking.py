@@ -1,0 +1,95 @@
+"""Check methods in a process whose PyTorch has a GPU, or a stand-in: see `check_method`."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shiftgym.basics.errors import DomainError, ShiftgymError, nearest
+from shiftgym_agents.core.agent import Agent
+from shiftgym_agents.methods.table import METHODS, method
+from shiftgym_agents.training.checking import compare, shrunk, toy_pair
+
+
+def methods_of(name: str) -> dict[str, type[Agent[Any]]]:
+    """Find the methods of a file: those it puts into the table, else its classes; or one by name.
+
+    Raises:
+        DomainError: There is neither such a file nor such a method.
+        ShiftgymError: The file has no method.
+    """
+    if name in METHODS:
+        return {name: method(name)}
+    path = Path(name)
+    if not path.is_file():
+        raise DomainError(f"{name} is neither a file nor a method. {nearest(name, METHODS)}")
+    before = set(METHODS)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ShiftgymError(f"{name} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.parent))
+    spec.loader.exec_module(module)
+    found = {new: method(new) for new in METHODS if new not in before}
+    if not found:
+        found = {
+            each.__name__: each
+            for each in vars(module).values()
+            if inspect.isclass(each) and issubclass(each, Agent) and not inspect.isabstract(each)
+            if each.__module__ == module.__name__
+        }
+    if not found:
+        raise ShiftgymError(f"{name} has no method: a class built on Agent, IQL or TD3.")
+    return found
+
+
+def check(name: str, kind: type[Agent[Any]], preset: str, updates: int) -> bool:
+    """Check one preset and print what came of it."""
+    config = shrunk(kind.presets[preset], updates)
+    pairs = [toy_pair(0), toy_pair(1)]
+    exact = torch.cuda.get_device_name() == "stand-in"
+    try:
+        stages, apart = compare(lambda: kind(config, pairs, [0, 1], "cuda"), updates, exact)
+    except ShiftgymError as error:
+        print(f"{name}, {preset}: {error}", flush=True)
+        return False
+    where = f"{updates} updates of {', '.join(stages)}"
+    if apart:
+        print(f"{name}, {preset}: after {where} captured and eager part in {', '.join(apart)}")
+        return False
+    print(f"{name}, {preset}: captured = eager in {where}", flush=True)
+    return True
+
+
+def main(name: str, preset: str, updates: str) -> int:
+    """Check a file's methods.
+
+    Returns:
+        0 where all is well, 1 where something parts or fails, 2 where there is nothing to check.
+    """
+    try:
+        found = methods_of(name)
+        for kind in found.values():
+            if preset and preset not in kind.presets:
+                raise DomainError(f"no preset {preset!r}. {nearest(preset, kind.presets)}")
+    except ShiftgymError as error:
+        print(f"check-method: {error}", file=sys.stderr)
+        return error.exit_code
+    torch.set_num_threads(1)
+    print(f"on {torch.cuda.get_device_name()}, toy data, two runs")
+    good = [
+        check(each, kind, chosen, int(updates))
+        for each, kind in found.items()
+        for chosen in ([preset] if preset else kind.presets)
+    ]
+    return 0 if all(good) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
