@@ -35,6 +35,7 @@ import tyro
 from agents import contestant, device_name, evaluation_rate, random_pair, turn
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import episode_steps
+from shiftgym_agents.core.agent import Config
 from shiftgym_agents.core.pairs import ArrayPair
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.artifacts import provenance
@@ -70,7 +71,12 @@ class Options:
 
 
 def measure(
-    name: str, runs: int, pair: ArrayPair, device: torch.device, options: Options
+    name: str,
+    runs: int,
+    pair: ArrayPair,
+    device: torch.device,
+    options: Options,
+    config: Config | None = None,
 ) -> dict[str, Any]:
     """Measure one method with one number of runs."""
     row: dict[str, Any] = {"method": name, "runs": runs}
@@ -83,13 +89,14 @@ def measure(
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    captured = contestant(name, runs, "captured", pair, device, look)
+    captured = contestant(name, runs, "captured", pair, device, look, config)
     row["captured"] = runs * rate_of(captured, options, device)
     if device.type == "cuda":
         row["memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
     eager = Running(captured.agent, captured.stage, "eager")
-    row["eager"] = runs * rate_of(eager, options, device)
-    row["parted"] = parted(captured, eager)
+    with captured.agent.plainly():
+        row["eager"] = runs * rate_of(eager, options, device)
+        row["parted"] = parted(captured, eager)
     if runs == FULL_RUNS:
         rate = evaluation_rate(pair, runs, captured)
         episode = episode_steps(pair.domain.robot) * runs * EPISODES / rate
