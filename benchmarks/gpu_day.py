@@ -33,12 +33,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import gpu
 import torch
 import tyro
-
-import gpu
-from agents import random_pair
 from grid import arrays
+
+from agents import random_pair
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.scores import reference
 from shiftgym_agents.core.agent import Config
@@ -196,9 +196,7 @@ def trainings(day: Day) -> Iterator[tuple[str, Callable[[], Any]]]:
                 episodes=1 if options.small else 10,
             )  # fmt: skip
             resume = (out / "config.json").exists()
-            trainer = Trainer(
-                TRAINED, config, pairs, [*range(seeds)] * len(names_), how, resume
-            )
+            trainer = Trainer(TRAINED, config, pairs, [*range(seeds)] * len(names_), how, resume)
             timer = threading.Timer(
                 min(max(day.left - 15, 1), 1e6), os.kill, (os.getpid(), signal.SIGINT)
             )

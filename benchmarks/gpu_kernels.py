@@ -124,7 +124,9 @@ def launches(name: str, preset: str, runs: int, fast: bool) -> list[Kernel]:
         if type(value := getattr(config, field.name)) is int
     }
     pairs = [toy_pair(run, 2000, 1000) for run in range(runs)]
-    agent = method(name)(dataclasses.replace(config, **small), pairs, range(runs), "cuda", fast=fast)
+    agent = method(name)(
+        dataclasses.replace(config, **small), pairs, range(runs), "cuda", fast=fast
+    )
     *before, last = agent.stages()
     for stage in before:
         running = Running(agent, stage, "eager")

@@ -12,6 +12,7 @@ import torch
 
 from shiftgym.basics.errors import DomainError, ShiftgymError, nearest
 from shiftgym_agents.core.agent import Agent
+from shiftgym_agents.core.capturing import line_of
 from shiftgym_agents.methods.table import METHODS, method
 from shiftgym_agents.training.checking import compare, shrunk, toy_pair
 
@@ -58,6 +59,10 @@ def check(name: str, kind: type[Agent[Any]], preset: str, updates: int) -> bool:
         stages, apart = compare(lambda: kind(config, pairs, [0, 1], "cuda"), updates, exact)
     except ShiftgymError as error:
         print(f"{name}, {preset}: {error}", flush=True)
+        return False
+    except Exception as error:  # the method's own: it fails on a GPU on any path
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        print(f"{name}, {preset}: fails at {line_of(error)}: {said}", flush=True)
         return False
     where = f"{updates} updates of {', '.join(stages)}"
     if apart:

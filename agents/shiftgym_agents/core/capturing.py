@@ -18,7 +18,9 @@ from torch import Tensor
 from shiftgym.basics.errors import ShiftgymError
 
 WARM_UPS = 3  # PyTorch's libraries choose their ways in the first calls
-SHARE = 0.1  # of a tensor's numbers may part: units within rounding of zero, signs of tiny gradients
+SHARE = (
+    0.1  # of a tensor's numbers may part: units within rounding of zero, signs of tiny gradients
+)
 ADVICE = "--backend eager trains without; docs/agents.md says what a graph freezes."
 
 
@@ -54,7 +56,7 @@ def capture(step: Callable[[], None], device: torch.device, what: str) -> torch.
         except RuntimeError as error:
             first = _first(error)
             raise CaptureError(
-                f"{what} cannot be a CUDA graph: {str(first).splitlines()[0]} ({_line(first)}). "
+                f"{what} cannot be a CUDA graph: {str(first).splitlines()[0]} ({line_of(first)}). "
                 f"An update reads no value on the CPU and takes none from there. {ADVICE}"
             ) from error
     return graph
@@ -104,7 +106,7 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-def _line(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
     """Name the last line of an error's way that is not PyTorch's own, nor a stand-in's."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename)

@@ -3,8 +3,8 @@
 A `Net` is `R` runs x `C` copies (twin critics, ensemble members) of one MLP. Its weights are rows
 `(R, C, P)`, laid out by `networks.pack`, so that an optimiser step is a few elementwise operations
 whatever the number of layers, and saving it is saving three tensors. There are two ways through
-the same equations: stacked torch operations (the reference, any device and dtype), and, where
-`Net.native` is set, the kernels of `native.py` (C++, on the CPU) and `fused.py` (CUDA), for float32.
+the same equations: stacked torch operations (the reference, any device and dtype), and, for float32
+where `Net.native` is set, the kernels of `native.py` (C++, on the CPU) and `fused.py` (CUDA).
 """
 
 from __future__ import annotations

@@ -141,7 +141,9 @@ def unpack(rows: Tensor, sizes: Sequence[int]) -> Layers:
     total = sum((i + 1) * o for i, o in zip(sizes[:-1], sizes[1:], strict=True))
     if total != rows.shape[1]:
         raise ValueError(f"widths {tuple(sizes)} need {total} weights, not {rows.shape[1]}")
-    shapes = [shape for i, o in zip(sizes[:-1], sizes[1:], strict=True) for shape in ((i, o), (1, o))]
+    shapes = [
+        shape for i, o in zip(sizes[:-1], sizes[1:], strict=True) for shape in ((i, o), (1, o))
+    ]
     parts = rows.split([i * o for i, o in shapes], 1)  # whose gradients autograd joins in one copy
     tensors = [part.view(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
     return list(zip(tensors[::2], tensors[1::2], strict=True))

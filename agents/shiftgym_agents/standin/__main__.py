@@ -1,4 +1,4 @@
-"""Run a Python program with the stand-in: python -m shiftgym_agents.standin [-m MODULE | FILE] ..."""
+"""Run a program with the stand-in: python -m shiftgym_agents.standin [-m MODULE | FILE] ..."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Put the stand-in where PyTorch looks for CUDA: `torch.cuda`, streams, generators, graphs.
 
-    library = loading.load()      # before torch is imported
-    machine = driver.install(library)
-    torch.ones(2, device="cuda:1")
+library = loading.load()      # before torch is imported
+machine = driver.install(library)
+torch.ones(2, device="cuda:1")
 """
 
 from __future__ import annotations

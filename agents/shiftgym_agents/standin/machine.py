@@ -1,8 +1,8 @@
 """Carry out what is asked of the stand-in's devices, on CPU memory and under CUDA's rules.
 
     mixing      an operation on tensors of two devices is an error
-    waiting     `.item()`, `bool()`, masks, copies to the CPU: the host waits for the device; refused
-                while a graph is captured, and so are copies from the CPU
+    waiting     `.item()`, `bool()`, masks, copies to the CPU: the host waits for the device;
+                refused while a graph is captured, and so are copies from the CPU
     generators  draw on their own device only, and not while a graph is captured
     streams     while a graph is captured, what goes to another stream or device is not in it: here
                 an error

@@ -1,4 +1,4 @@
-"""Say which device trains, and how exactly it multiplies: records hold it, and commands print it."""
+"""Say which device trains, and how exactly it multiplies: it is recorded and printed."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from agent_helpers import QUICK
+from test_every_method_on_a_gpu import make
 
 from shiftgym_agents.core.capturing import capture, unchanged
 from shiftgym_agents.methods.table import method
@@ -19,12 +20,13 @@ from shiftgym_agents.training.checking import shrunk, toy_pair
 from shiftgym_agents.training.run_config import TrainOptions
 from shiftgym_agents.training.running import NUMBERS, Running, block_of
 from shiftgym_agents.training.trainer import Trainer
-from test_every_method_on_a_gpu import make
 
 STEPS = 24
 
 
-def trainer(name: str, out: Path, device: str = "cuda", resume: bool = False, **how: Any) -> Trainer:
+def trainer(
+    name: str, out: Path, device: str = "cuda", resume: bool = False, **how: Any
+) -> Trainer:
     """Make a trainer of two runs whose blocks are short."""
     given: dict[str, Any] = QUICK | {"evaluate_every": 10, "device": device, "episodes": 1} | how
     pairs = [toy_pair(0), toy_pair(1)]
