@@ -133,7 +133,8 @@ def parted(captured: Running, eager: Running, updates: int = 20) -> float:
         running.run(updates)
         moved = [p.rows.detach() - start[f"{name}.rows"] for name, p in agent.parameters.items()]
         ends.append(torch.cat([rows.flatten() for rows in moved]))
-    return float((ends[0] - ends[1]).norm() / ends[1].norm())
+    gap, way = float((ends[0] - ends[1]).norm()), float(ends[1].norm())
+    return gap / way if way else gap
 
 
 def full_hours(name: str, pair: ArrayPair, device: torch.device, updates: int = UPDATES) -> float:

@@ -8,6 +8,8 @@ those (`training/running.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,11 +38,27 @@ def load(
     if compiler is None:
         raise NativeUnavailableError(f"PyTorch {torch.__version__} compiles no CUDA kernels")
     try:
-        with torch.cuda.device(device):
+        with torch.cuda.device(device), _without_toolkit():
             text = head + SOURCE.read_text()
             return compiler(text, "adam_scales"), compiler(text, "adam_step")
     except (RuntimeError, OSError, ImportError) as error:
         raise NativeUnavailableError(f"{SOURCE.name} does not compile: {error}") from error
+
+
+@contextmanager
+def _without_toolkit() -> Iterator[None]:
+    """Compile where there is no CUDA toolkit: PyTorch asks for its headers, which nothing reads."""
+    if torch.version.cuda is None:
+        yield
+        return
+    from torch.utils import cpp_extension
+
+    before = cpp_extension.CUDA_HOME
+    cpp_extension.CUDA_HOME = before or str(SOURCE.parent)
+    try:
+        yield
+    finally:
+        cpp_extension.CUDA_HOME = before
 
 
 def adam_(

@@ -154,6 +154,10 @@ class Capturing:
 class Generator(torch._C.Generator):
     """Be a generator of either kind; one on a device draws by seed and offset, as Philox does."""
 
+    place: torch.device
+    seed_: int
+    offset: int
+
     def __new__(cls, device: Any = "cpu") -> Generator:  # noqa: D102
         made = super().__new__(cls, "cpu")  # pyright: ignore
         made.place = machine().device(device)

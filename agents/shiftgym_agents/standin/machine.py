@@ -198,9 +198,7 @@ class Machine(TorchDispatchMode):
     def launched(self, name: str, given: list[Tensor], results: list[Tensor]) -> None:
         """Note a kernel."""
         if self.log is not None:
-            shapes = [tuple((tuple(x.shape), x.stride(), x.dtype) for x in xs)
-                      for xs in (given, results)]  # fmt: skip
-            self.log.append(Launch(name, *shapes, place()))
+            self.log.append(Launch(name, _shapes(given), _shapes(results), place()))
 
     def wait(self, what: str) -> None:
         """Let the host wait for the device.
@@ -228,7 +226,8 @@ class Machine(TorchDispatchMode):
             return self._copying(func, args, goes)
         if func in WAITING:
             self.wait(WAITING[func])
-        masks = [x for x in leaves(args[1:2]) if name in INDEXING and isinstance(x, Tensor)]
+        indices = leaves(args[1]) if name in INDEXING else []
+        masks = [x for x in indices if isinstance(x, Tensor)]
         if any(x.dtype in (torch.bool, torch.uint8) for x in masks):
             self.wait("rows by mask")
         for x in tensors:
@@ -319,6 +318,10 @@ def mapped(x: Any, change: Callable[[Tensor], Tensor]) -> Any:
 def plain(x: Any) -> Any:
     """Put the numbers in CPU memory in place of tensors on devices."""
     return mapped(x, lambda each: each.raw if isinstance(each, DeviceTensor) else each)
+
+
+def _shapes(tensors: list[Tensor]) -> tuple[Shape, ...]:
+    return tuple((tuple(x.shape), x.stride(), x.dtype) for x in tensors)
 
 
 def place() -> str:
