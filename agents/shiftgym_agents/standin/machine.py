@@ -230,11 +230,11 @@ class Machine(TorchDispatchMode):
         masks = [x for x in indices if isinstance(x, Tensor)]
         if any(x.dtype in (torch.bool, torch.uint8) for x in masks):
             self.wait("rows by mask")
+        first, _, values = (*args, None, None, None)[:3]
         for x in tensors:
             if x.device == home:
                 continue
-            values = name in INDEXING and len(args) > 2 and x is args[2]
-            index = name in INDEXING and x is not args[0] and not (values and x.numel() != 1)
+            index = name in INDEXING and x is not first and not (x is values and x.numel() != 1)
             if x.device.type == "cpu" and x.dim() == 0 and name not in NO_SCALARS:
                 continue  # read by the host, and put into the kernel's arguments
             if x.device.type == "cpu" and index:
