@@ -160,6 +160,18 @@ def test_sac_captures_on_its_own_gpu(tmp_path: Path) -> None:
         moved.load(ends[0])
 
 
+def test_an_attack_asks_the_networks_where_they_are() -> None:
+    from shiftgym_agents.evaluation.attack import MinQAttack
+
+    here, there = make("iql", "ours", "cpu"), make("iql", "ours", "cuda:1")
+    there.load_tensors(here.save())
+    obs = np.random.default_rng(3).normal(size=(2, 2, 3, 11))
+    alive = np.ones(obs.shape[:3], bool)
+    found = [MinQAttack(agent, [0, 1]).offsets(obs, [0.1, 0.5], alive) for agent in (here, there)]
+    np.testing.assert_allclose(*found, rtol=1e-6)
+    assert np.abs(found[0]).max() > 0
+
+
 def test_a_capture_is_on_the_device_asked_for_whichever_is_current() -> None:
     x = torch.zeros(1, device="cuda:1")
     with torch.cuda.device(0), unchanged([x]):
