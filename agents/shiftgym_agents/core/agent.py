@@ -228,7 +228,8 @@ class Agent(ABC, Generic[C]):
         Raises:
             ValueError: a name that `metrics.csv` has for something else.
         """
-        sums = values.detach().to(self.dtype).reshape(self.runs, -1).mean(1)
+        rows = values.detach().to(self.dtype).reshape(self.runs, -1)
+        sums = rows.mean(1) if rows.shape[1] > 1 else rows[:, 0]
         if name in self.logged:
             self.logged[name].add_(sums)
         elif name in (*KEYS, *EVALUATED):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -193,7 +194,8 @@ def minimise(
     runs = len(parameters[0].rows)
     if losses.shape != (runs,):
         raise ValueError(f"expected one loss per run ({runs},), not {tuple(losses.shape)}")
-    gradients = torch.autograd.grad(losses.sum(), [p.rows for p in parameters])
+    ones = _ones(runs, losses.dtype, losses.device)  # the gradient of the sum, without the sum
+    gradients = torch.autograd.grad(losses, [p.rows for p in parameters], ones)
     if limit is not None:
         squares = torch.stack([(g.flatten(1) ** 2).sum(1) for g in gradients]).sum(0)
         part = (limit / squares.sqrt().clamp(min=1e-12)).clamp(max=1)
@@ -201,6 +203,11 @@ def minimise(
     for parameter, gradient in zip(parameters, gradients, strict=True):
         first = parameter is parameters[0]
         parameter.descend(gradient, follower if first else None, share)
+
+
+@cache
+def _ones(runs: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.ones(runs, dtype=dtype, device=device)
 
 
 def copy_net(net: Net) -> Net:
