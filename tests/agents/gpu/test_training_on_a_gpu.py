@@ -160,6 +160,25 @@ def test_sac_captures_on_its_own_gpu(tmp_path: Path) -> None:
         moved.load(ends[0])
 
 
+def test_behaviour_policies_learn_on_the_gpu_that_is_there(tmp_path: Path) -> None:
+    from shiftgym_tools.behaviours.config import BehaviourConfig
+    from shiftgym_tools.behaviours.sac import SACConfig
+    from shiftgym_tools.behaviours.trainer import Trainer as BehaviourTrainer
+
+    small: dict[str, Any] = dict(robot="hopper", domains=("hopper",), random_steps=16, updates=8)
+    small |= dict(envs_per_agent=2, updates_per_block=4, capacity=64, evaluate_every=10_000)
+    small |= dict(sac=SACConfig(width=16, batch=8), progress=False, device="auto", threads=1)
+    finals: list[dict[str, np.ndarray]] = []
+    for backend in ("graph", "eager"):
+        out = tmp_path / backend
+        made = BehaviourTrainer(BehaviourConfig(out=out, backend=backend, **small))
+        assert made.run() and made.replay.rows.device.type == "cuda"
+        told = json.loads((out / "config.json").read_text())["provenance"]
+        assert told["device"] == "stand-in" and told["backend"] == backend
+        finals.append(ends(out))
+    assert same(*finals)
+
+
 def test_an_attack_asks_the_networks_where_they_are() -> None:
     from shiftgym_agents.evaluation.attack import MinQAttack
 
