@@ -4,10 +4,10 @@
     python -m shiftgym_agents.standin benchmarks/gpu_kernels.py --methods iql --top 12
 
 An update of each method's last stage runs at its real size on the stand-in device, which notes what
-it launches. Two ways are counted: `plain`, torch operations and weights sliced out of their rows one
-by one, and `fused`, what a captured training does. From counts at 1 and at 2 runs
-follow those at any number. The estimate adds up, kernel by kernel, the constants below: assumptions
-about an H100, of which the sum is right within perhaps 40 %. `benchmarks/gpu.py` measures.
+it launches. Two ways are counted: `plain`, torch operations and weights sliced out of their rows
+one by one, and `fused`, what a captured training does. From counts at 1 and at 2 runs follow those
+at any number. The estimate adds up, kernel by kernel, the constants below: assumptions about an
+H100, of which the sum is right within perhaps 40 %. `benchmarks/gpu.py` measures.
 """
 
 from __future__ import annotations
