@@ -15,6 +15,7 @@ from shiftgym_agents.core.nets import Parameter
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.standin.machine import machine
 from shiftgym_agents.training.checking import shrunk, toy_pair, train
+from shiftgym_agents.training.running import has_kernels
 
 
 @pytest.mark.parametrize("decay", [None, 7])
@@ -66,3 +67,18 @@ def test_a_wrong_kernel_is_refused_at_the_first_replay(tmp_path: Path) -> None:
             train(iql(fast=True), "captured", 6)
     finally:
         fused.load.cache_clear()
+
+
+def test_where_nothing_compiles_steps_are_torchs_and_that_is_said() -> None:
+    def fails(*_: object) -> None:
+        raise OSError("no library of the compiler")
+
+    for compiler, says in ((None, "compiles no CUDA kernels"), (fails, "no library of the comp")):
+        fused.load.cache_clear()
+        with (
+            patch.object(torch.cuda, "_compile_kernel", compiler),
+            pytest.warns(UserWarning, match=f"PyTorch's own steps, slower: .*{says}"),
+        ):
+            assert not has_kernels(torch.device("cuda"))
+    fused.load.cache_clear()
+    assert has_kernels(torch.device("cuda")) and has_kernels(torch.device("cpu"))
