@@ -5,16 +5,43 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.machine import usable_cpus
+from shiftgym_agents.training.running import Backend, has_kernels, pick_backend, pick_device
 
 Precision = Literal["float32", "tf32"]
 DRIVER = Path("/proc/driver/nvidia/version")
 CPUS = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Hold where a training runs and how, and what is told of it."""
+
+    device: torch.device
+    backend: Literal["eager", "captured"]
+    fast: bool
+    told: dict[str, str]
+
+
+def settle(device: str, backend: Backend, precision: Precision, threads: int) -> Settled:
+    """Turn options into a place to train at, and set PyTorch's threads and precision.
+
+    Raises:
+        ShiftgymError: The device is not there, or does not do what is asked for.
+    """
+    place = pick_device(device)
+    torch.set_num_threads(threads or usable_cpus())
+    set_precision(precision, place)
+    chosen = pick_backend(backend, place)
+    fast = chosen == "captured" and has_kernels(place)
+    return Settled(place, chosen, fast, describe(place, chosen, precision))
 
 
 def describe(device: torch.device, backend: str, precision: Precision) -> dict[str, str]:

@@ -21,11 +21,9 @@ from contextlib import ExitStack
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym.basics.machine import usable_cpus
 from shiftgym.basics.ranges import Seed, require
 from shiftgym_agents.core.agent import Agent, Config, Stage
 from shiftgym_agents.core.pairs import TrainingPair
@@ -40,18 +38,12 @@ from shiftgym_agents.training.artifacts import (
 )
 from shiftgym_agents.training.diagnostics import diagnose
 from shiftgym_agents.training.evaluator import Evaluator, Returns
-from shiftgym_agents.training.hardware import describe, set_precision
+from shiftgym_agents.training.hardware import settle
 from shiftgym_agents.training.interrupt import StopRequest
 from shiftgym_agents.training.metrics import LAST, Metrics, written
 from shiftgym_agents.training.records import read_about
 from shiftgym_agents.training.run_config import TrainOptions, describe_run, names_of, require_same
-from shiftgym_agents.training.running import (
-    Running,
-    block_of,
-    has_kernels,
-    pick_backend,
-    pick_device,
-)
+from shiftgym_agents.training.running import Running, block_of
 
 
 class Trainer:
@@ -107,16 +99,13 @@ class Trainer:
             raise ShiftgymError(
                 f"{self.out} holds a run: add --resume to go on with it, or choose another --out."
             )
-        device = pick_device(options.device)
-        threads = options.threads or usable_cpus()
-        torch.set_num_threads(threads)
-        set_precision(options.precision, device)
-        backend = pick_backend(options.backend, device)
-        self.hardware = describe(device, backend, options.precision)
+        where = settle(options.device, options.backend, options.precision, options.threads)
+        self.hardware = where.told
+        self.backend: Literal["eager", "captured"] = where.backend
         self.trained_on: list[dict[str, Any]] = []  # devices in turn, each with its first update
-        fast = backend == "captured" and has_kernels(device)
-        self.agent: Agent = method(name)(config, self.pairs, self.seeds, device, fast=fast)
-        self.backend: Literal["eager", "captured"] = backend
+        self.agent: Agent = method(name)(
+            config, self.pairs, self.seeds, where.device, fast=where.fast
+        )
         self.stages = self.agent.stages()
         self.at, self.step, self.seconds = 0, 0, 0.0
         self.diverged: dict[int, str] = {}

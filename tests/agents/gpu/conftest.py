@@ -64,8 +64,9 @@ class Child:
     def stop(self) -> None:
         if self.calls is not None:
             self.calls.close()
-        if self.process is not None:
+        if self.process is not None and self.process.stderr is not None:
             self.process.wait(30)
+            self.process.stderr.close()
 
 
 _child = Child()
