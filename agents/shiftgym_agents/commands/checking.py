@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from shiftgym.basics.errors import DomainError, ShiftgymError, nearest
+from shiftgym.basics.own_code import load_module
 from shiftgym_agents.core.agent import Agent
 from shiftgym_agents.core.capturing import line_of
-from shiftgym_agents.methods.table import METHODS, method
+from shiftgym_agents.methods.outside import checked, methods_in, short_name
+from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.checking import compare, shrunk, toy_pair
 
 
 def methods_of(name: str) -> dict[str, type[Agent[Any]]]:
-    """Find the methods of a file: those it puts into the table, else its classes; or one by name.
+    """Find a method by name, `my_file.py:MyMethod` too, or all those of `my_file.py`.
 
     Raises:
-        DomainError: There is neither such a file nor such a method.
-        ShiftgymError: The file has no method.
+        DomainError: There is no such method.
+        ShiftgymError: The file cannot be run, or has no method.
     """
-    if name in METHODS:
-        return {name: method(name)}
-    path = Path(name)
-    if not path.is_file():
-        raise DomainError(f"{name} is neither a file nor a method. {nearest(name, METHODS)}")
-    before = set(METHODS)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ShiftgymError(f"{name} is no Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    sys.path.insert(0, str(path.parent))
-    spec.loader.exec_module(module)
-    found = {new: method(new) for new in METHODS if new not in before}
+    if not name.endswith(".py"):
+        return {short_name(name): method(name)}
+    module = load_module(name)
+    found = {each: checked(getattr(module, each), each) for each in methods_in(module)}
     if not found:
-        found = {
-            each.__name__: each
-            for each in vars(module).values()
-            if inspect.isclass(each) and issubclass(each, Agent) and not inspect.isabstract(each)
-            if each.__module__ == module.__name__
-        }
-    if not found:
-        raise ShiftgymError(f"{name} has no method: a class built on Agent, IQL or TD3.")
+        raise ShiftgymError(f"{name} has no method: a class that extends Agent, IQL or TD3.")
     return found
 
 

@@ -127,26 +127,20 @@ def test_tf32_needs_a_gpu(tmp_path: Path) -> None:
     assert code == 1 and "--precision tf32 needs a GPU" in said and not Path(out).exists()
 
 
-def test_the_example_of_an_own_method_trains_on_a_gpu(tmp_path: Path) -> None:
-    import runpy
-
+def test_the_example_of_an_own_method_trains_on_a_gpu() -> None:
+    from shiftgym_agents.methods.table import method
     from shiftgym_agents.training.checking import compare, shrunk
 
-    known = runpy.run_path(str(EXAMPLE))
-    try:
-        config = shrunk(known["ModelledConfig"](), 8)
-        stages, apart = compare(
-            lambda: known["Modelled"](config, [toy_pair(0), toy_pair(1)], [0, 1], "cuda"), 8
-        )
-        assert stages == ["model", "train"] and not apart
-    finally:
-        METHODS.pop("modelled", None)
+    kind = method(f"{EXAMPLE}:Modelled")
+    config, pairs = shrunk(kind.presets["ours"], 8), [toy_pair(0), toy_pair(1)]
+    stages, apart = compare(lambda: kind(config, pairs, [0, 1], "cuda"), 8)
+    assert stages == ["model", "train"] and not apart
 
 
 @pytest.mark.parametrize(
     ("name", "code", "says"),
     [
-        (str(EXAMPLE), 0, "modelled, ours: captured = eager in 4 updates of model, train"),
+        (str(EXAMPLE), 0, "Modelled, ours: captured = eager in 4 updates of model, train"),
         (str(Path(__file__).parent / "test_mistakes_on_a_gpu.py"), 1, "Rebound, ours: The update"),
         ("iqll", 2, "Did you mean 'iql'"),
     ],
@@ -155,11 +149,6 @@ def test_a_file_is_checked(name: str, code: int, says: str) -> None:
     from shiftgym_agents.commands.checking import main as check
 
     said = io.StringIO()
-    known = dict(METHODS)
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        try:
-            assert check(name, "ours", "4") == code
-        finally:
-            METHODS.clear()
-            METHODS.update(known)
+        assert check(name, "ours", "4") == code
     assert says in said.getvalue()

@@ -173,7 +173,7 @@ def test_behaviour_policies_learn_on_the_gpu_that_is_there(tmp_path: Path) -> No
         out = tmp_path / backend
         made = BehaviourTrainer(BehaviourConfig(out=out, backend=backend, **small))
         assert made.run() and made.replay.rows.device.type == "cuda"
-        told = json.loads((out / "config.json").read_text())["provenance"]
+        told = json.loads((out / "config.json").read_text())["trained_on"]
         assert told["device"] == "stand-in" and told["backend"] == backend
         finals.append(ends(out))
     assert same(*finals)
