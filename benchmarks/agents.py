@@ -33,11 +33,13 @@ from tqdm import tqdm
 
 import shiftgym
 from shiftgym.basics.machine import usable_cpus
+from shiftgym_agents.core.agent import Config
 from shiftgym_agents.core.pairs import ArrayPair
 from shiftgym_agents.methods.table import METHODS, method
 from shiftgym_agents.training.artifacts import provenance
 from shiftgym_agents.training.evaluator import Evaluator
-from shiftgym_agents.training.running import Running, pick_backend, pick_device
+from shiftgym_agents.training.hardware import device_name
+from shiftgym_agents.training.running import Running, has_kernels, pick_backend, pick_device
 
 BARS = {"iql": 1.7, "other": 0.5}
 OBS, ACT = 11, 3
@@ -95,23 +97,23 @@ def contestant(
     pair: ArrayPair,
     device: torch.device,
     look: Callable[[Running], None] | None = None,
+    config: Config | None = None,
 ) -> Running:
     """Make the last stage of a method ready to run, its pre-training cut to a few updates.
 
-    `look` is shown every earlier stage that has updates, ready to run.
+    `look` is shown every earlier stage that has updates, ready to run. The configuration is that of
+    the preset `ours` by default.
     """
-    fast = backend == "captured" and device.type == "cpu"
-    agent = method(name)(
-        method(name).presets["ours"], [pair] * runs, range(runs), device, fast=fast
-    )
+    fast = backend == "captured" and has_kernels(device)
+    config = config or method(name).presets["ours"]
+    agent = method(name)(config, [pair] * runs, range(runs), device, fast=fast)
     *before, last = agent.stages()
     for stage in before:
         running = Running(agent, stage, backend)
         running.run(min(stage.steps, 10))
         if stage.steps and look is not None:
             look(running)
-        if stage.check is not None:
-            stage.check()
+        running.check()
         if stage.finish is not None:
             stage.finish()
     agent.logged.clear()
@@ -225,12 +227,6 @@ def misses(rows: list[dict[str, Any]]) -> list[str]:
                 f"{name} with 5 runs: {ratio / base:.2f} of IQL's rate, bar {BARS['other']}"
             )
     return found
-
-
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return figures.processor()
 
 
 if __name__ == "__main__":

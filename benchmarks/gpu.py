@@ -35,11 +35,12 @@ import tyro
 from agents import contestant, device_name, evaluation_rate, random_pair, turn
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import episode_steps
+from shiftgym_agents.core.agent import Config
 from shiftgym_agents.core.pairs import ArrayPair
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.artifacts import provenance
 from shiftgym_agents.training.run_config import TrainOptions
-from shiftgym_agents.training.running import BLOCK, Running, pick_device
+from shiftgym_agents.training.running import Running, block_of, pick_device
 from shiftgym_agents.training.trainer import Trainer
 
 UPDATES, EVERY, EPISODES = 1_000_000, 10_000, 10  # of the training whose time is told
@@ -70,7 +71,12 @@ class Options:
 
 
 def measure(
-    name: str, runs: int, pair: ArrayPair, device: torch.device, options: Options
+    name: str,
+    runs: int,
+    pair: ArrayPair,
+    device: torch.device,
+    options: Options,
+    config: Config | None = None,
 ) -> dict[str, Any]:
     """Measure one method with one number of runs."""
     row: dict[str, Any] = {"method": name, "runs": runs}
@@ -83,13 +89,14 @@ def measure(
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    captured = contestant(name, runs, "captured", pair, device, look)
+    captured = contestant(name, runs, "captured", pair, device, look, config)
     row["captured"] = runs * rate_of(captured, options, device)
     if device.type == "cuda":
         row["memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
     eager = Running(captured.agent, captured.stage, "eager")
-    row["eager"] = runs * rate_of(eager, options, device)
-    row["parted"] = parted(captured, eager)
+    with captured.agent.plainly():
+        row["eager"] = runs * rate_of(eager, options, device)
+        row["parted"] = parted(captured, eager)
     if runs == FULL_RUNS:
         rate = evaluation_rate(pair, runs, captured)
         episode = episode_steps(pair.domain.robot) * runs * EPISODES / rate
@@ -103,7 +110,7 @@ def measure(
 
 def rate_of(running: Running, options: Options, device: torch.device, rounds: int = 0) -> float:
     """Give updates per second, warmed up."""
-    block = BLOCK[device.type]
+    block = block_of(running.stage, device)
     running.run(5)
     turns = rounds or options.rounds
     found = [turn(lambda: running.run(block), block, options.seconds, device) for _ in range(turns)]
@@ -126,7 +133,8 @@ def parted(captured: Running, eager: Running, updates: int = 20) -> float:
         running.run(updates)
         moved = [p.rows.detach() - start[f"{name}.rows"] for name, p in agent.parameters.items()]
         ends.append(torch.cat([rows.flatten() for rows in moved]))
-    return float((ends[0] - ends[1]).norm() / ends[1].norm())
+    gap, way = float((ends[0] - ends[1]).norm()), float(ends[1].norm())
+    return gap / way if way else gap
 
 
 def full_hours(name: str, pair: ArrayPair, device: torch.device, updates: int = UPDATES) -> float:

@@ -50,6 +50,10 @@ COMMANDS = {
     ),
     "data import": ("shiftgym_tools.importers:import_dataset", "import D4RL, OTDF, ODRL or Minari"),
     "train": ("shiftgym_agents.commands.train:train", "train an agent on a source and a target"),
+    "check-method": (
+        "shiftgym_agents.commands.check_method:check_method",
+        "check a method of your own for GPUs, without one",
+    ),
     "eval": ("shiftgym_agents.commands.evaluate:evaluate", "evaluate trained agents anew"),
     "sweep": (
         "shiftgym_agents.commands.sweep:sweep",

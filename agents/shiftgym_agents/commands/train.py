@@ -20,6 +20,7 @@ from shiftgym_agents.core.pairs import TrainingPair
 from shiftgym_agents.core.places import place
 from shiftgym_agents.methods.outside import short_name
 from shiftgym_agents.methods.table import METHODS, method, settings, summary
+from shiftgym_agents.training.hardware import in_a_line, unseen_gpu
 from shiftgym_agents.training.run_config import TrainOptions
 from shiftgym_agents.training.trainer import Trainer
 
@@ -154,9 +155,13 @@ def train_pair(
     seeds = [chosen.first_seed + run for run in range(chosen.seeds)]
     try:
         trainer = Trainer(name, config, [pair] * chosen.seeds, seeds, options, resume)
+        hidden = unseen_gpu() if options.device == "auto" else None
+        if hidden is not None:
+            print(f"Note: {hidden}", file=sys.stderr)
+        print(f"Training {name}, {_counted(chosen.seeds)}, on {in_a_line(trainer.hardware)}")
         over = trainer.run()
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error).lower():
+        if not _lacks_memory(error):
             raise
         raise ShiftgymError(
             f"Out of memory on --device {options.device} with {chosen.seeds} runs: use fewer "
@@ -216,6 +221,19 @@ def _value(arguments: Sequence[str], flag: str) -> str | None:
         if argument.startswith(f"{flag}="):
             return argument.partition("=")[2]
     return None
+
+
+def _lacks_memory(error: MemoryError | RuntimeError) -> bool:
+    """Say whether memory ran out; CUDA speaks of memory in errors of other kinds, too."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return "DefaultCPUAllocator" in str(error)  # a RuntimeError like any other
+
+
+def _counted(seeds: int) -> str:
+    return "1 run" if seeds == 1 else f"{seeds} runs"
 
 
 def _first_line(error: BaseException) -> str:

@@ -174,8 +174,9 @@ class Classifiers:
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         """Give mean and deviation of (s, a, s') over both datasets, `(R, 1, 2O + A)` each."""
-        shape = self.agent.runs, 1, self.whole
-        shift, scale = torch.zeros(shape, dtype=torch.float64), torch.ones(shape)
+        shape, device = (self.agent.runs, 1, self.whole), self.agent.device
+        shift = torch.zeros(shape, dtype=torch.float64, device=device)
+        scale = torch.ones(shape, dtype=torch.float64, device=device)
         if self.config.classifier_inputs == "standard":
             for run in range(self.agent.runs):
                 rows = [self.agent.data.rows_of(side, run)[:, : self.whole] for side in SIDES]
@@ -183,8 +184,7 @@ class Classifiers:
                 shift[run] = (moments[0][1] + moments[1][1]) / 2
                 within = sum(variance + mean**2 for variance, mean in moments) / 2
                 scale[run] = (within - shift[run] ** 2).clamp(min=0).sqrt() + 1e-3
-        device, dtype = self.agent.device, self.agent.dtype
-        return shift.to(device, dtype), scale.to(device, dtype)
+        return shift.to(self.agent.dtype), scale.to(self.agent.dtype)
 
 
 def domain_errors(logits: Tensor, sources: int) -> Tensor:

@@ -121,7 +121,10 @@ class Ensemble(Model):
         config = self.config
         rows = config.members * config.model_batch
         here = {"source": 0, "target": 0} | {self.side: rows}
-        looks = {"every": config.model_every, "check": self.look} if self.held else {}
+        looks: dict[str, Any] = {}
+        if self.held is not None:
+            held = self.held
+            looks = {"every": config.model_every, "check": self.look, "idle": lambda: held.over}
         steps, step = config.model_steps, self.update
         return Stage(self.name, steps, step, finish=self.finish, **here, **looks)
 
@@ -131,8 +134,6 @@ class Ensemble(Model):
 
     def update(self, batch: Batch, noise: Noise) -> None:
         """Take one step of every member on rows of its own."""
-        if self.held is not None and self.held.over:
-            return
         members = self.config.members
         inputs = (batch.obs_act - self.shift) / self.scale
         mean, log_variance = bounded(each(self.net, split(inputs, members)))

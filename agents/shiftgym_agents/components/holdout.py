@@ -9,7 +9,8 @@
              learned anything: many trainings open with a plateau
     restore  what is remembered
 
-A stopped run may go on taking steps while others train: nothing of it is remembered any more.
+A stopped run may go on taking steps while others train: nothing of it is remembered any more. When
+all have stopped, updates are left out (`Stage.idle`).
 """
 
 from __future__ import annotations

@@ -132,7 +132,10 @@ class Density:
         options, rows = self.options, self.agent.config.batch
         source = rows if options.source else 0
         shape = (options.copies, source + rows, self.latent)
-        looks = {"every": options.every, "check": self.look} if self.held else {}
+        looks: dict[str, Any] = {}
+        if self.held is not None:
+            held = self.held
+            looks = {"every": options.every, "check": self.look, "idle": lambda: held.over}
         return Stage(
             self.name,
             options.steps,
@@ -146,8 +149,6 @@ class Density:
 
     def update(self, batch: Batch, noise: Noise) -> None:
         """Take one gradient step of every copy, all on the same rows."""
-        if self.held is not None and self.held.over:
-            return
         errors = self.errors(*self.read(batch), noise["latent"])
         if self.held is None:
             loss = weighted_mean(errors)

@@ -141,14 +141,13 @@ class LatentDynamics(Model):
             every=config.model_every,
             check=self.look,
             finish=self.finish,
+            idle=lambda: self.held.over,
         )
 
     def update(self, batch: Batch, noise: Noise) -> None:
         """Take one step of every member on rows of its own."""
         held = self.held
         assert held is not None
-        if held.over:
-            return
         count = self.config.model_batch
         rows = self._dealt(batch.rows, batch.sources)
         weights = self._dealt(held.training_weights(batch), batch.sources)

@@ -42,7 +42,7 @@ class SourceValues:
         alpha: Temperature of the sparse loss per run, `(R, 1, 1)`.
         level: Expectile of iql's loss per run.
         discount: Of rewards, per run.
-        tau: Share of the critics that their copy takes over per update, per run.
+        tau: Share of the critics that their copy takes over per update; per run, or one for all.
         more: What the networks read of source rows besides, `(R, S, more_size)`.
         more_size: How many numbers that are.
     """
@@ -54,7 +54,7 @@ class SourceValues:
         alpha: Tensor,
         level: Tensor,
         discount: Tensor,
-        tau: Tensor,
+        tau: Tensor | float,
         more: Callable[[Batch], Tensor] | None = None,
         more_size: int = 0,
     ) -> None:
@@ -89,8 +89,7 @@ class SourceValues:
             y = torch.addcmul(batch.reward, keep, self.value(torch.cat([batch.next_obs, *more], 2)))
         q = self.critic(pairs)
         critic_loss = 2 * weighted_mean((q - y[:, None]) ** 2)
-        minimise(critic_loss, self.critic)
-        self.copy.follow(self.critic, self.tau)
+        minimise(critic_loss, self.critic, follower=self.copy, share=self.tau)
         for name, values in {"value_loss": loss, "critic_loss": critic_loss, "q": q}.items():
             self.agent.log(f"source_{name}", values)
 

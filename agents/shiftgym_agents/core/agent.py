@@ -8,8 +8,10 @@ that were drawn outside, and changes declared tensors in place, so that it can b
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -22,7 +24,7 @@ from shiftgym.basics.ranges import Count, Positive, Size, SomeShare, check_range
 from shiftgym_agents.core.columns import EVALUATED, KEYS
 from shiftgym_agents.core.data import SIDES, Batch, Data, Scaling
 from shiftgym_agents.core.nets import Net, Parameter, copy_net
-from shiftgym_agents.core.networks import run_generators, unpack
+from shiftgym_agents.core.networks import restore_generators, run_generators, unpack
 from shiftgym_agents.core.pairs import TrainingPair
 from shiftgym_agents.core.policy import Policy
 from shiftgym_agents.core.sources import part_names
@@ -50,6 +52,8 @@ class Stage:
         finish: Runs once after the last update, and again when training resumes in a later stage,
             so it must be a function of declared tensors and data: freeze networks, fill columns.
         evaluate: Whether policies are evaluated during this stage.
+        idle: Says whether updates change nothing any more, because every run stopped early. Asked
+            before a block, outside of what is captured; the block's numbers are drawn all the same.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Stage:
     check: Callable[[], None] | None = None
     finish: Callable[[], None] | None = None
     evaluate: bool = False
+    idle: Callable[[], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Agent(ABC, Generic[C]):
         seeds: One seed per run; run `k` draws everything from its own generator.
         device: cpu or cuda.
         dtype: float32, or float64 in tests.
-        fast: Use the C++ kernels (float32 on the CPU only).
+        fast: Use the kernels, C++ on the CPU and CUDA on a GPU (float32 only).
 
     Raises:
         ShiftgymError: Data that cannot be trained on; the message names the dataset.
@@ -139,8 +144,8 @@ class Agent(ABC, Generic[C]):
         self.config: C = _shared(self.configs)
         self.domains = [pair.domain for pair in pairs]
         self.device, self.dtype, self.fast = torch.device(device), dtype, fast
-        if fast and (self.device.type != "cpu" or dtype != torch.float32):
-            raise ValueError("the C++ kernels train float32 on the CPU only")
+        if fast and dtype != torch.float32:
+            raise ValueError("the kernels train float32 only")
         sides = SIDES if self.uses_source else SIDES[1:]
         scaling, share = self.config.scaling, self.config.target_share
         self.data = Data(pairs, device, dtype, scaling, share, sides)
@@ -221,13 +226,19 @@ class Agent(ABC, Generic[C]):
         values = [float(getattr(config, name)) for config in self.configs]
         return torch.tensor(values, dtype=self.dtype, device=self.device)[:, None, None]
 
+    def alike_or_per_run(self, name: str) -> Tensor | float:
+        """Give a number of the configuration that all runs share, else as `per_run` does."""
+        values = {float(getattr(config, name)) for config in self.configs}
+        return values.pop() if len(values) == 1 else self.per_run(name)
+
     def log(self, name: str, values: Tensor) -> None:
         """Add numbers `(R, ...)` to a running mean that is logged for each run.
 
         Raises:
             ValueError: a name that `metrics.csv` has for something else.
         """
-        sums = values.detach().to(self.dtype).reshape(self.runs, -1).mean(1)
+        rows = values.detach().to(self.dtype).reshape(self.runs, -1)
+        sums = rows.mean(1) if rows.shape[1] > 1 else rows[:, 0]
         if name in self.logged:
             self.logged[name].add_(sums)
         elif name in (*KEYS, *EVALUATED):
@@ -285,6 +296,16 @@ class Agent(ABC, Generic[C]):
 
     # --- what the trainer uses --------------------------------------------------------------------
 
+    @contextmanager
+    def plainly(self) -> Iterator[None]:
+        """Take steps in plain torch operations inside the block, whatever `fast` is."""
+        before = {name: parameter.native for name, parameter in self.parameters.items()}
+        for parameter in self.parameters.values():
+            parameter.native = False
+        yield
+        for name, native in before.items():
+            self.parameters[name].native = native
+
     def tensors(self) -> dict[str, Tensor]:
         """Name every declared tensor; training changes these in place and nothing else."""
         found = {
@@ -314,8 +335,13 @@ class Agent(ABC, Generic[C]):
             for name, array in arrays.items()
             if name.startswith(prefix)
         }
-        for generator, state in zip(self.generators, arrays["generators"], strict=True):
-            generator.set_state(torch.from_numpy(state.copy()))
+        states = torch.from_numpy(arrays["generators"].copy())
+        if not restore_generators(self.generators, states):
+            warnings.warn(
+                f"this checkpoint was written on another kind of device than {self.device}, whose "
+                "random numbers differ: training goes on with others than it would have had there",
+                stacklevel=2,
+            )
 
     @torch.no_grad()
     def load_tensors(self, arrays: Mapping[str, np.ndarray]) -> None:

@@ -3,19 +3,20 @@
 A `Net` is `R` runs x `C` copies (twin critics, ensemble members) of one MLP. Its weights are rows
 `(R, C, P)`, laid out by `networks.pack`, so that an optimiser step is a few elementwise operations
 whatever the number of layers, and saving it is saving three tensors. There are two ways through
-the same equations: stacked torch operations (the reference, any device and dtype), and the C++
-kernels of `native.py` for float32 on the CPU where `Net.native` is set.
+the same equations: stacked torch operations (the reference, any device and dtype), and, for float32
+where `Net.native` is set, the kernels of `native.py` (C++, on the CPU) and `fused.py` (CUDA).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from shiftgym_agents.core import native
+from shiftgym_agents.core import fused, native
 from shiftgym_agents.core.networks import Layers, init_mlp, mlp, pack, unpack
 
 BETAS = (0.9, 0.999)
@@ -57,8 +58,26 @@ class Parameter:
         return self.rate * (0.5 + 0.5 * torch.cos(turn))
 
     @torch.no_grad()
-    def descend(self, gradient: Tensor) -> None:
-        """Take one Adam step (Kingma & Ba 2015, algorithm 1) along a gradient shaped as `rows`."""
+    def descend(
+        self, gradient: Tensor, follower: Parameter | None = None, share: Tensor | float = 0.0
+    ) -> None:
+        """Take one Adam step (Kingma & Ba 2015, algorithm 1) along a gradient shaped as `rows`.
+
+        A Polyak copy then follows by `share`; see `follow`.
+        """
+        if self.native and self.rows.is_cuda:
+            together = follower is not None and not isinstance(share, Tensor)
+            copy, part = (follower.rows, share) if together else (None, 0.0)
+            numbers = BETAS, EPSILON
+            fused.adam_(self.state, gradient, self.rate, self.decay_steps, numbers, copy, part)
+            if together:
+                return
+        else:
+            self._descend(gradient)
+        if follower is not None:
+            follower.follow(self, share)
+
+    def _descend(self, gradient: Tensor) -> None:
         first, second = BETAS
         rates = self.rates()
         steps = self.state["steps"].add_(1)
@@ -82,7 +101,7 @@ class Parameter:
             other: Whose rows.
             share: One for all runs, or one per run that broadcasts against the rows `(R, ...)`.
         """
-        if not self.native:
+        if not self.native or self.rows.is_cuda:
             self.rows.lerp_(other.rows, share)  # pyright: ignore[reportArgumentType]
             return
         shares = share.flatten().tolist() if isinstance(share, Tensor) else [share]
@@ -146,8 +165,8 @@ class Net(Parameter):
 
     @property
     def uses_kernels(self) -> bool:
-        """Say whether the C++ kernels apply these networks; they know ReLU alone."""
-        return self.native and self.activation is torch.relu
+        """Say whether the C++ kernels apply these networks; they know ReLU and the CPU alone."""
+        return self.native and self.activation is torch.relu and not self.rows.is_cuda
 
     def _apply(self, x: Tensor, rows: Tensor) -> Tensor:
         runs, copies, _ = rows.shape
@@ -164,7 +183,13 @@ class Net(Parameter):
         return y[:, 0] if self.copies is None else y
 
 
-def minimise(losses: Tensor, *parameters: Parameter, limit: float | None = None) -> None:
+def minimise(
+    losses: Tensor,
+    *parameters: Parameter,
+    limit: float | None = None,
+    follower: Parameter | None = None,
+    share: Tensor | float = 0.0,
+) -> None:
     """Take one Adam step of all `parameters` on the sum of per-run losses `(R,)`.
 
     Runs share no parameter, so the sum's gradient is each run's own.
@@ -173,6 +198,8 @@ def minimise(losses: Tensor, *parameters: Parameter, limit: float | None = None)
         losses: One number per run.
         parameters: What takes the step.
         limit: Shorten each run's gradient, of all parameters together, to this norm.
+        follower: A Polyak copy of the first of them that follows it after the step.
+        share: Part of the way that it goes; one for all runs, or one per run as for `follow`.
 
     Raises:
         ValueError: `losses` does not hold one number per run.
@@ -180,13 +207,20 @@ def minimise(losses: Tensor, *parameters: Parameter, limit: float | None = None)
     runs = len(parameters[0].rows)
     if losses.shape != (runs,):
         raise ValueError(f"expected one loss per run ({runs},), not {tuple(losses.shape)}")
-    gradients = torch.autograd.grad(losses.sum(), [p.rows for p in parameters])
+    ones = _ones(runs, losses.dtype, losses.device)  # the gradient of the sum, without the sum
+    gradients = torch.autograd.grad(losses, [p.rows for p in parameters], ones)
     if limit is not None:
         squares = torch.stack([(g.flatten(1) ** 2).sum(1) for g in gradients]).sum(0)
-        share = (limit / squares.sqrt().clamp(min=1e-12)).clamp(max=1)
-        gradients = [g * share.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
+        part = (limit / squares.sqrt().clamp(min=1e-12)).clamp(max=1)
+        gradients = [g * part.view(-1, *[1] * (g.dim() - 1)) for g in gradients]
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.descend(gradient)
+        first = parameter is parameters[0]
+        parameter.descend(gradient, follower if first else None, share)
+
+
+@cache
+def _ones(runs: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.ones(runs, dtype=dtype, device=device)
 
 
 def copy_net(net: Net) -> Net:

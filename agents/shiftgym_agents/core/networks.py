@@ -11,6 +11,7 @@ one `torch.Generator` per run, so run `k` alone starts with the weights it has a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -25,6 +26,22 @@ def run_generators(
 ) -> list[torch.Generator]:
     """Make one generator per run from one seed per run."""
     return [torch.Generator(device).manual_seed(int(seed)) for seed in seeds]
+
+
+def restore_generators(generators: Sequence[torch.Generator], states: Tensor) -> bool:
+    """Go on drawing where states `(R, bytes)` left off; say whether that was possible.
+
+    A state of a GPU fits no generator of a CPU, and the other way round. Generators then go on from
+    a seed made of the state: different numbers, but the same ones every time.
+    """
+    fits = len(generators[0].get_state()) == states.shape[1]
+    for generator, state in zip(generators, states, strict=True):
+        if fits:
+            generator.set_state(state.clone())  # a row view would be read from offset 0
+        else:
+            digest = hashlib.sha256(state.cpu().numpy().tobytes()).digest()
+            generator.manual_seed(int.from_bytes(digest[:6], "little"))
+    return fits
 
 
 def init_mlp(sizes: Sequence[int], generators: Sequence[torch.Generator]) -> Layers:
@@ -124,11 +141,9 @@ def unpack(rows: Tensor, sizes: Sequence[int]) -> Layers:
     total = sum((i + 1) * o for i, o in zip(sizes[:-1], sizes[1:], strict=True))
     if total != rows.shape[1]:
         raise ValueError(f"widths {tuple(sizes)} need {total} weights, not {rows.shape[1]}")
-    layers: Layers = []
-    start = 0
-    for wide_in, wide_out in zip(sizes[:-1], sizes[1:], strict=True):
-        middle, end = start + wide_in * wide_out, start + (wide_in + 1) * wide_out
-        weight = rows[:, start:middle].view(-1, wide_in, wide_out)
-        layers.append((weight, rows[:, middle:end].view(-1, 1, wide_out)))
-        start = end
-    return layers
+    shapes = [
+        shape for i, o in zip(sizes[:-1], sizes[1:], strict=True) for shape in ((i, o), (1, o))
+    ]
+    parts = rows.split([i * o for i, o in shapes], 1)  # whose gradients autograd joins in one copy
+    tensors = [part.view(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
+    return list(zip(tensors[::2], tensors[1::2], strict=True))

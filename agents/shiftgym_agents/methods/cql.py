@@ -109,7 +109,7 @@ class CQL(Agent[CQLConfig]):
         self.critic = self.net("critic", sizes, copies=2, init=flat_orthogonal_mlp)
         self.critic_copy = self.target_of("critic_copy", self.critic)
         self.discount, self.penalty = self.per_run("discount"), self.per_run("penalty").flatten()
-        self.tau = self.per_run("tau")
+        self.tau = self.alike_or_per_run("tau")
         self.penalised = min(config.penalty_rows or config.batch, config.batch)
         if self.penalised < 1:
             raise ShiftgymError(f"--penalty-rows is {config.penalty_rows}: give 0 or more.")
@@ -202,8 +202,7 @@ class CQL(Agent[CQLConfig]):
         gap = overrated(others, log_density[:, None, ..., 0], self.some(q))
         errors = 2 * weighted_mean((q - y[:, None]) ** 2)  # the sum of two means
         penalty = self.penalty * 2 * weighted_mean(gap)
-        minimise(errors + penalty, self.critic)
-        self.critic_copy.follow(self.critic, self.tau)
+        minimise(errors + penalty, self.critic, follower=self.critic_copy, share=self.tau)
         self.log("critic_loss", errors)
         self.log("overrated", gap)
         self.log("q", q)

@@ -131,7 +131,7 @@ class IQL(Agent[C], Generic[C]):
             start = torch.zeros(self.runs, 1, self.act_size)
             self.log_std = self.parameter("log_std", start, decay_steps=config.steps)
         self.level, self.temperature = self.per_run("expectile"), self.per_run("temperature")
-        self.discount, self.tau = self.per_run("discount"), self.per_run("tau")
+        self.discount, self.tau = self.per_run("discount"), self.alike_or_per_run("tau")
         self.weight_cap, self.least_std = self.per_run("weight_cap"), self.per_run("log_std_floor")
 
     @property
@@ -248,8 +248,7 @@ class IQL(Agent[C], Generic[C]):
         if weights is not None:
             weights = weights[:, None].expand(-1, 2, -1, -1)
         loss = 2 * weighted_mean(errors, weights)  # the sum of two means
-        minimise(loss, self.critic)
-        self.critic_copy.follow(self.critic, self.tau)
+        minimise(loss, self.critic, follower=self.critic_copy, share=self.tau)
         self.log("critic_loss", loss)
         self.log("q", q)
 

@@ -130,8 +130,7 @@ class TABB(IQL[TABBConfig]):
         with torch.no_grad():
             y = batch.reward + self.discount * (1 - batch.terminated) * self.anchor(after)
         critic_loss = 2 * weighted_mean((self.anchor_critic(pairs) - y[:, None]) ** 2)
-        minimise(critic_loss, self.anchor_critic)
-        self.anchor_copy.follow(self.anchor_critic, self.tau)
+        minimise(critic_loss, self.anchor_critic, follower=self.anchor_copy, share=self.tau)
         self.log("anchor_loss", loss)
         self.log("anchor_critic_loss", critic_loss)
 

@@ -86,7 +86,7 @@ class TD3(Agent[C], Generic[C]):
         if self.config.target_actor:
             self.next_actor = self.target_of("actor_copy", self._actor)
         self.discount, self.smoothing = self.per_run("discount"), self.per_run("smoothing")
-        self.tau, self.clip = self.per_run("tau"), self.per_run("smoothing_clip")
+        self.tau, self.clip = self.alike_or_per_run("tau"), self.per_run("smoothing_clip")
         self.smoothed = any(config.smoothing > 0 for config in self.configs)
 
     @property

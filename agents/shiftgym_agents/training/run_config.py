@@ -20,6 +20,7 @@ from shiftgym_agents.core.places import kwargs_of
 from shiftgym_agents.core.sources import Arrays, Sources
 from shiftgym_agents.methods.table import recorded
 from shiftgym_agents.training.artifacts import hash_arrays
+from shiftgym_agents.training.hardware import Precision
 from shiftgym_agents.training.running import Backend
 
 RESUMABLE = (
@@ -42,6 +43,8 @@ class TrainOptions:
     """Where to train: auto (the GPU where there is one), cpu, cuda or cuda:1."""
     backend: Backend = "auto"
     """How updates run: captured (C++ kernels on the CPU, a CUDA graph on a GPU) or eager."""
+    precision: Precision = "float32"
+    """How a GPU multiplies: float32, or tf32, faster with 10 bits; other results, so it is off."""
     threads: Threads = 0
     """CPU threads for updates and simulation; 0 for one per core."""
     evaluate_every: Count = 10_000
@@ -148,7 +151,10 @@ def require_same(stored: dict[str, Any], ours: dict[str, Any], out: Path) -> Non
         elif there != now:
             differ.append(f"  {path.removesuffix('.')}: {there} there, {now} now")
 
-    compare({key: value for key, value in stored.items() if key != "provenance"}, ours, "")
+    stored = {key: value for key, value in stored.items() if key != "provenance"}
+    later = dataclasses.asdict(TrainOptions())  # options that an earlier version did not have
+    stored["options"] = json.loads(json.dumps(later, default=str)) | stored.get("options", {})
+    compare(stored, ours, "")
     if differ:
         lines = [f"{out} holds a run of another configuration:", *differ]
         raise ShiftgymError("\n".join([*lines, "Resume with the same values, or change --out."]))

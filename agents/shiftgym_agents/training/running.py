@@ -5,11 +5,13 @@ every path sees the same ones. Paths:
 
     eager      stacked torch operations: the reference, on any device
     captured   on the CPU the same Python with networks and Adam as C++ kernels (`native.py`);
-               on a GPU one update captured as a CUDA graph and replayed
+               on a GPU one update captured as a CUDA graph and replayed, after the first replay was
+               compared with an eager update from the same state
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -19,13 +21,22 @@ import torch
 from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.core import native
+from shiftgym_agents.core import fused, native
 from shiftgym_agents.core.agent import Agent, Stage
-from shiftgym_agents.core.nets import Net
+from shiftgym_agents.core.capturing import (
+    ADVICE,
+    CaptureError,
+    capture,
+    parted,
+    put_back,
+    unchanged,
+)
+from shiftgym_agents.core.nets import BETAS, EPSILON, Net
 from shiftgym_agents.core.racing import kernels_win
 
 Backend = Literal["auto", "eager", "captured"]
-BLOCK = {"cpu": 50, "cuda": 100}  # updates whose random numbers are drawn together
+BLOCK = {"cpu": 50, "cuda": 100}  # updates whose random numbers are drawn together, at most
+NUMBERS = 1 << 20  # that are drawn together for one run, at most: 40 runs then take 168 MB
 
 
 def pick_device(name: str) -> torch.device:
@@ -72,11 +83,30 @@ def pick_backend(name: Backend, device: torch.device) -> Literal["eager", "captu
         return "eager"
 
 
+def has_kernels(device: torch.device) -> bool:
+    """Say whether a captured training has kernels to take steps with; on a GPU, warn if not."""
+    if device.type == "cpu":
+        return True
+    try:
+        fused.load(device, BETAS, EPSILON, 0.0)
+        return True
+    except native.NativeUnavailableError as error:
+        warnings.warn(f"training with PyTorch's own steps, slower: {error}", stacklevel=2)
+        return False
+
+
+def block_of(stage: Stage, device: torch.device) -> int:
+    """Give how many updates of a stage draw their random numbers together, whatever the runs."""
+    shapes = [*stage.normal.values(), *stage.uniform.values()]
+    each = stage.source + stage.target + sum(map(math.prod, shapes))
+    return max(1, min(BLOCK[device.type], NUMBERS // max(1, each)))
+
+
 class Running:
     """Run the updates of one stage.
 
     Args:
-        agent: The runs, made with `fast` if `backend` is captured on a CPU.
+        agent: The runs, made with `fast` if `backend` is captured (on a GPU that is a choice).
         stage: One of its stages.
         backend: eager or captured.
     """
@@ -88,14 +118,28 @@ class Running:
         self._kernels_only = agent.fast and all(net.uses_kernels for net in nets)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: dict[str, Tensor] = {}
+        self._compare, self._checked = True, False
 
     def run(self, updates: int) -> None:
-        """Draw a block of batches and random numbers, and run its updates."""
+        """Draw a block of batches and random numbers, and run its updates.
+
+        Raises:
+            CaptureError: On a GPU, updates cannot be a graph, or are another update as one.
+        """
         with native.undisturbed() if self._kernels_only else nullcontext():
             self._run(updates)
 
+    def check(self) -> None:
+        """Let the stage look at what it learned; after the first time, graphs are compared anew."""
+        if self.stage.check is not None:
+            self.stage.check()
+            self._compare |= not self._checked
+            self._checked = True
+
     def _run(self, updates: int) -> None:
         drawn = self.draw(updates)
+        if self.stage.idle is not None and self.stage.idle():
+            return
         for u in range(updates):
             given = {name: block[:, u] for name, block in drawn.items()}
             if self.graphed:
@@ -107,11 +151,12 @@ class Running:
         """Draw places of rows `(R, U, S + T)` and random numbers `(R, U, *shape)` of a block."""
         agent, stage = self.agent, self.stage
         drawn = {"": agent.data.draw(agent.generators, updates, stage.source, stage.target)}
-        for draw, shapes in ((torch.randn, stage.normal), (torch.rand, stage.uniform)):
+        for fill, shapes in (("normal_", stage.normal), ("uniform_", stage.uniform)):
             for name, shape in shapes.items():
-                size, kind = (updates, *shape), {"dtype": agent.dtype, "device": agent.device}
-                runs = [draw(size, generator=g, **kind) for g in agent.generators]
-                drawn[name] = torch.stack(runs)
+                size = agent.runs, updates, *shape
+                drawn[name] = torch.empty(size, dtype=agent.dtype, device=agent.device)
+                for own, generator in zip(drawn[name], agent.generators, strict=True):
+                    getattr(own, fill)(generator=generator)
         return drawn
 
     def _update(self, given: Mapping[str, Tensor]) -> None:
@@ -121,30 +166,58 @@ class Running:
     def _replay(self, given: Mapping[str, Tensor]) -> None:
         if self._graph is None:
             self._capture(given)
-        assert self._graph is not None
         for name, values in given.items():
             self._inputs[name].copy_(values)
-        self._graph.replay()
+        assert self._graph is not None
+        if self._compare:
+            self._compared(self._graph)
+            self._compare = False
+        else:
+            self._graph.replay()
 
     def _capture(self, given: Mapping[str, Tensor]) -> None:
         """Capture one update; warming up changes nothing that training keeps."""
         agent = self.agent
         self._inputs = {name: values.clone() for name, values in given.items()}
-        kept = {name: tensor.detach().clone() for name, tensor in agent.tensors().items()}
-        logged = {name: tensor.clone() for name, tensor in agent.logged.items()}
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(agent.device):  # or the stream is the first GPU's
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                for _ in range(3):
-                    self._update(self._inputs)
-            torch.cuda.current_stream().wait_stream(stream)
-            with torch.cuda.graph(graph, stream=stream):
-                self._update(self._inputs)
-        with torch.no_grad():
-            for name, tensor in agent.tensors().items():
-                tensor.copy_(kept[name])
-            for name, tensor in agent.logged.items():
-                tensor.copy_(logged[name]) if name in logged else tensor.zero_()
-        self._graph = graph
+        before = dict(agent.logged)
+        with unchanged([*agent.tensors().values(), *before.values()]):
+            self._graph = capture(
+                lambda: self._update(self._inputs), agent.device, f"the update of {self._name}"
+            )
+        for name, tensor in agent.logged.items():
+            if name not in before:
+                tensor.zero_()
+
+    def _compared(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Replay one update, and refuse to go on if an eager one from the same state parts from it.
+
+        Means that are logged may be shares of few rows, so they must only be of the same size.
+        """
+        agent = self.agent
+        logged = {f"log of {name}": tensor for name, tensor in agent.logged.items()}
+        tensors = agent.tensors() | logged
+        start = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        graph.replay()
+        ends = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        put_back((tensor, start[name]) for name, tensor in tensors.items())
+        with agent.plainly():
+            self._update(self._inputs)
+        wrong = parted(start, ends, {name: tensors[name] for name in agent.tensors()})
+        for name, tensor in logged.items():
+            moved = (tensor - start[name]).abs()
+            far = (ends[name] - tensor).abs() > 0.5 * moved + 1e-4 * tensor.abs() + 1e-6
+            if bool(far.any()):
+                wrong.append(name)
+        if wrong:
+            raise CaptureError(
+                f"The update of {self._name} is another one as a CUDA graph: from the same state, "
+                f"{', '.join(wrong[:6])}{' and others' if len(wrong) > 6 else ''} end elsewhere "
+                "than after an eager update. A graph freezes Python's counters and schedules, "
+                "attributes bound to new tensors, and tensors that change without being declared "
+                f"in build. {ADVICE}"
+            )
+        put_back((tensor, ends[name]) for name, tensor in tensors.items())
+
+    @property
+    def _name(self) -> str:
+        return f"{type(self.agent).__name__}'s stage {self.stage.name}"

@@ -21,11 +21,9 @@ from contextlib import ExitStack
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym.basics.machine import usable_cpus
 from shiftgym.basics.ranges import Seed, require
 from shiftgym_agents.core.agent import Agent, Config, Stage
 from shiftgym_agents.core.pairs import TrainingPair
@@ -40,11 +38,12 @@ from shiftgym_agents.training.artifacts import (
 )
 from shiftgym_agents.training.diagnostics import diagnose
 from shiftgym_agents.training.evaluator import Evaluator, Returns
+from shiftgym_agents.training.hardware import settle
 from shiftgym_agents.training.interrupt import StopRequest
 from shiftgym_agents.training.metrics import LAST, Metrics, written
 from shiftgym_agents.training.records import read_about
 from shiftgym_agents.training.run_config import TrainOptions, describe_run, names_of, require_same
-from shiftgym_agents.training.running import BLOCK, Running, pick_backend, pick_device
+from shiftgym_agents.training.running import Running, block_of
 
 
 class Trainer:
@@ -100,13 +99,13 @@ class Trainer:
             raise ShiftgymError(
                 f"{self.out} holds a run: add --resume to go on with it, or choose another --out."
             )
-        device = pick_device(options.device)
-        threads = options.threads or usable_cpus()
-        torch.set_num_threads(threads)
-        backend = pick_backend(options.backend, device)
-        fast = backend == "captured" and device.type == "cpu"
-        self.agent: Agent = method(name)(config, self.pairs, self.seeds, device, fast=fast)
-        self.backend: Literal["eager", "captured"] = backend
+        where = settle(options.device, options.backend, options.precision, options.threads)
+        self.hardware = where.told
+        self.backend: Literal["eager", "captured"] = where.backend
+        self.trained_on: list[dict[str, Any]] = []  # devices in turn, each with its first update
+        self.agent: Agent = method(name)(
+            config, self.pairs, self.seeds, where.device, fast=where.fast
+        )
         self.stages = self.agent.stages()
         self.at, self.step, self.seconds = 0, 0, 0.0
         self.diverged: dict[int, str] = {}
@@ -115,6 +114,9 @@ class Trainer:
         if found is not None:
             require_same(read_about(self.out), about, self.out)
             self._restore(*found)
+        last = self.trained_on[-1] if self.trained_on else {}
+        if {**last, **self.hardware} != last:
+            self.trained_on.append({"from_update": self.count} | self.hardware)
         progress = None if found is None else self._progress()
         self.metrics = Metrics(self.out, progress, self.count)
         self._open.callback(self.metrics.close)
@@ -127,7 +129,8 @@ class Trainer:
         self.scores = self._known_scores()
         if found is None:
             self.checkpoint()  # first, so that what has a config.json can be resumed
-            write_json(self.out / "config.json", about | {"provenance": provenance()})
+            told = provenance() | self.hardware
+            write_json(self.out / "config.json", about | {"provenance": told})
 
     def close(self) -> None:
         """Give the directory, the records and the simulator back; `run` ends with this."""
@@ -179,7 +182,8 @@ class Trainer:
 
     def _block(self, running: Running, stage: Stage) -> int:
         """Run updates up to the next place where something else happens; return how many."""
-        marks = [stage.steps, self.step + BLOCK[self.agent.device.type], self._next_record(stage)]
+        marks = [stage.steps, self.step + block_of(stage, self.agent.device)]
+        marks.append(self._next_record(stage))
         if stage.every:
             marks.append((self.step // stage.every + 1) * stage.every)
         updates = min(marks) - self.step
@@ -187,8 +191,8 @@ class Trainer:
         self.step += updates
         self.since += updates
         over = self.step == stage.steps
-        if stage.check is not None and stage.every and (over or self.step % stage.every == 0):
-            stage.check()
+        if stage.every and (over or self.step % stage.every == 0):
+            running.check()
         self._note_divergence(stage)
         if over or self.step == self._next_record(stage, self.step - 1):
             self._record(stage)
@@ -293,7 +297,8 @@ class Trainer:
             entry |= {"told": told} if told else {}
             runs.append(entry | {"diverged": self.diverged.get(run)})
         rate = self.total * len(self.seeds) / max(self.seconds, 1e-9)
-        return {"runs": runs, "seconds": self.seconds, "run_updates_per_second": rate}
+        found = {"runs": runs, "seconds": self.seconds, "run_updates_per_second": rate}
+        return found | {"trained_on": self.trained_on}
 
     def kept(self) -> list[str]:
         """Say, for each of several sources, what the last record tells of its rows, over runs."""
@@ -318,6 +323,7 @@ class Trainer:
         self._flush(wait=True)
         state = {"count": self.count, "stage": self.at, "step": self.step, "since": self.since}
         state |= {"seconds": self.seconds, "logged": list(self.agent.logged)}
+        state |= {"trained_on": self.trained_on}
         state |= {"diverged": {str(run): when for run, when in self.diverged.items()}}
         policy = self.agent.policy().arrays()
         write_checkpoint(self.out, self.agent.save() | policy, state)
@@ -329,6 +335,7 @@ class Trainer:
         self.agent.logged = {name: logged[name] for name in names if name in logged}
         self.at, self.step, self.since = state["stage"], state["step"], state["since"]
         self.seconds = state["seconds"]
+        self.trained_on = list(state.get("trained_on", ()))
         self.diverged = {int(run): when for run, when in state["diverged"].items()}
         for stage in self.stages[: self.at]:
             self._finish(stage)

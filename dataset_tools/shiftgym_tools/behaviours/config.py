@@ -121,7 +121,7 @@ class BehaviourConfig:
     """Domain of that folder whose agent all start from; by default each domain takes its own, or
     the first one where it is not there."""
     device: str = "cpu"
-    """Where the learner runs: cpu or cuda."""
+    """Where the learner runs: auto (the GPU where there is one), cpu, cuda or cuda:1."""
     backend: Backend = "auto"
     """Learner: auto, eager (the reference), native (C++, CPU) or graph (CUDA graph, GPU)."""
     threads: SomeThreads = 2

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
+from shiftgym_agents.core.capturing import capture, unchanged
 from shiftgym_agents.core.native import NativeUnavailableError
 from shiftgym_agents.core.networks import (
     Layers,
@@ -36,6 +37,7 @@ from shiftgym_agents.core.networks import (
     linear,
     mlp,
     pack,
+    restore_generators,
     run_generators,
     unpack,
 )
@@ -265,18 +267,11 @@ class SAC:
         """Replay the block of updates captured on first use (same block length every call)."""
         if self._graph_inputs is None:
             self._graph_inputs = indices.clone(), noise.clone()
-            kept = {name: tensor.clone() for name, tensor in self._graph_state().items()}
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                for _ in range(3):
-                    self._block(replay, *self._graph_inputs)
-            torch.cuda.current_stream().wait_stream(stream)
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._block(replay, *self._graph_inputs)
-            for name, tensor in self._graph_state().items():
-                tensor.copy_(kept[name])
+            inputs = self._graph_inputs
+            with unchanged(self._graph_state().values()):
+                self._graph = capture(
+                    lambda: self._block(replay, *inputs), self.device, "a block of SAC's updates"
+                )
         assert self._graph is not None
         if self._graph_inputs[0].shape != indices.shape:
             raise ValueError("a captured block has one length: keep updates_per_block")
@@ -303,8 +298,12 @@ class SAC:
         """Restore what `save` returned."""
         for name, tensor in self._graph_state().items():
             tensor.copy_(tensors[name])
-        for generator, state in zip(self.generators, tensors["generators"], strict=True):
-            generator.set_state(state.clone())  # a row view would be read from offset 0
+        if not restore_generators(self.generators, tensors["generators"]):
+            warnings.warn(
+                f"this checkpoint was written on another kind of device than {self.device}: "
+                "training goes on with other random numbers than it would have had there",
+                stacklevel=2,
+            )
         self.updates = int(self._step)
         self._follow_schedule()
 

@@ -19,6 +19,7 @@ import shiftgym
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.policies import read_policy
 from shiftgym_agents.training.artifacts import read_checkpoint, read_json, section
+from shiftgym_agents.training.hardware import describe
 from shiftgym_agents.training.running import pick_device
 from shiftgym_tools.behaviours.config import BehaviourConfig
 from shiftgym_tools.behaviours.curves import Drawn
@@ -42,7 +43,7 @@ class Trainer(RunFolder[BehaviourConfig]):
     arrays, episodes = ("before",), ("recent",)
 
     def __init__(self, config: BehaviourConfig) -> None:
-        self.rounds, device = config.rounds, str(pick_device(config.device))
+        self.rounds, self.device = config.rounds, pick_device(config.device)
         super().__init__(config)
         self.tests: Any = shiftgym.make_vec(
             [slug for slug in self.slugs for _ in range(config.evaluation_episodes)],
@@ -54,7 +55,7 @@ class Trainer(RunFolder[BehaviourConfig]):
             self.act_size,
             config.sac,
             self.seeds,
-            device=device,
+            device=str(self.device),
             backend=config.backend,
             threads=config.threads,
         )
@@ -90,7 +91,7 @@ class Trainer(RunFolder[BehaviourConfig]):
             count = min(map(len, shown))
             kept = np.stack([rows[:count] for rows in shown])
         return Replay(
-            path, self.agents, row, self.config.capacity, MARGIN, self.config.device, written, kept
+            path, self.agents, row, self.config.capacity, MARGIN, self.device, written, kept
         )
 
     def begin(self) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class Trainer(RunFolder[BehaviourConfig]):
         self.obs, _ = self.envs.reset(seed=1000 * (self.config.seed + 1))
         if self.config.warm_start:
             warm_start(self.sac, self.config.warm_start, self.slugs, self.config.warm_domain)
-        return {}
+        return {"trained_on": describe(self.device, self.sac.backend, "float32")}
 
     def extras(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Give what a checkpoint holds of rewards that are not summed up, and of the replay."""

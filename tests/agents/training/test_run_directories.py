@@ -367,7 +367,7 @@ def test_columns_keep_their_order_when_training_goes_on(tmp_path: Path) -> None:
 
     first.options = TrainOptions(out=cut, evaluate_every=40)
     first._block = stopping  # pyright: ignore[reportAttributeAccessIssue]
-    from shiftgym_agents.training import trainer as module
+    from shiftgym_agents.training import running as module
 
     before = dict(module.BLOCK)
     module.BLOCK["cpu"] = 25  # so that it stops before the first record

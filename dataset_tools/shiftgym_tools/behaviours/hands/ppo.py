@@ -23,7 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shiftgym_agents.core.networks import init_mlp, mlp, pack, run_generators, unpack
+from shiftgym_agents.core.networks import (
+    init_mlp,
+    mlp,
+    pack,
+    restore_generators,
+    run_generators,
+    unpack,
+)
 from shiftgym_tools.behaviours.hands.config import PPOConfig
 from shiftgym_tools.behaviours.hands.rollout import Rollout, advantages
 
@@ -282,8 +289,7 @@ class PPO:
         """Restore what `save` returned."""
         for name, tensor in self.state.items():
             tensor.copy_(tensors[name])
-        for generator, state in zip(self.generators, tensors["generators"], strict=True):
-            generator.set_state(state.clone())  # a row view would be read from offset 0
+        restore_generators(self.generators, tensors["generators"])
         self.updates = int(tensors["updates"])
 
     def policy_arrays(self, run: int) -> dict[str, np.ndarray]:
