@@ -149,6 +149,10 @@ class IGDF(IQL[C], Generic[C]):
         ]
         self.data.add_column("source", COSINE, torch.cat(parts, 1))
 
+    def source_scores(self) -> Tensor | None:
+        """Give the cosines of all source rows."""
+        return self.data.columns["source"].get(COSINE)
+
     def choose(self, batch: Batch, noise: Noise) -> tuple[Batch, Tensor | None]:
         """Keep the source rows of highest rank, and weigh them by their cosine."""
         score = batch.source.columns[COSINE]
