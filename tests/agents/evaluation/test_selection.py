@@ -281,6 +281,29 @@ def test_command_measures_once_and_goes_on(
         command.main(replace(options, methods=("bc",)))
 
 
+def test_method_of_a_file_takes_part_and_a_changed_one_anew(
+    command: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = tmp_path / "mine.py", tmp_path / "found.csv"
+    file.write_text((ROOT / "examples/own_method.py").read_text())
+    calls: list[str] = []
+
+    def noted(name: str, cases: list[Any], options: Any, title: str) -> list[dict[str, str]]:
+        calls.append(name)
+        return [dict(zip(command.KEY, command.keyed(name, case), strict=True))
+                | {"auc": "1", "kept_true": "1", "ceiling": "1"} for case in cases]  # fmt: skip
+
+    mine = f"{file}:Modelled"
+    options = command.Options(methods=(mine,), designs=("twins",), out=out, **TINY)
+    assert len(command.measure(mine, [("hopper-morph", "twins", 0)], options, "")) == 1
+    monkeypatch.setattr(command, "measure", noted)
+    for _ in range(2):
+        assert command.main(options) == 0
+    assert calls == [YARDSTICK, mine]
+    file.write_text(file.read_text() + "\n# changed")
+    assert command.main(options) == 0 and calls == [YARDSTICK, mine, mine]
+
+
 def test_table_has_a_line_per_target_and_bounds_twins() -> None:
     row = {"target": "hopper-morph", "other": "hopper", "design": "twins", "kept_true": "0.5"}
     row |= {"seed": "0", "ceiling": "0.9"}
