@@ -38,11 +38,12 @@ Scores are normalised: 0 is random actions, 100 the expert, in the domain that t
 of. A cell is the mean over seeds at the last evaluation, with the 95 % bootstrap interval over
 seeds; of three seeds such an interval says little. The first row is the target data's own mean
 score over whole episodes, which needs no learning: a score is **bold** where its whole interval is
-above it. `bc` and `iql-target` never see the source. How well methods tell which source rows are
-true is [measured apart](selection.md).
+above it. `bc` and `iql-target` never see the source.
 
 Tables and pictures are made by `python docs/make_results.py` from the CSV files below, which
 `python benchmarks/grid.py GRID` writes.
+
+How well methods tell which source rows are true is [measured apart](selection.md), in minutes.
 """
 NOTHING = """\
 
