@@ -46,9 +46,10 @@ from shiftgym.datasets.locks import locked
 from shiftgym.datasets.packaged import packaged_index
 from shiftgym.datasets.store import dataset_path
 from shiftgym.domains import episode_steps
+from shiftgym.policies import POLICIES
 from shiftgym.scores import MEASURED, default_reference, reference
 from shiftgym_agents.core.pairs import ArrayPair, target_only
-from shiftgym_agents.methods.table import method
+from shiftgym_agents.methods.table import method, settings
 from shiftgym_agents.training.artifacts import hash_arrays, read_json, write_json, write_text
 from shiftgym_agents.training.metrics import read_metrics
 from shiftgym_agents.training.run_config import TrainOptions
@@ -143,7 +144,7 @@ class Job:
 
     def train(self, options: Options) -> bool:
         """Train, or go on; return False when stopped before the end."""
-        config = method(self.name).presets["ours"].for_robot(self.robot)
+        config = settings(self.name, self.robot, **self.settings())
         each = [make_pair(self.name, *pair) for pair in self.pairs for _ in range(self.grid.seeds)]
         how = TrainOptions(
             out=self.out,
@@ -156,7 +157,6 @@ class Job:
         )
         seeds = [*range(self.grid.seeds)] * len(self.pairs)
         resume = (self.out / "config.json").exists()
-        config = dataclasses.replace(config, **self.settings())
         return Trainer(self.name, config, each, seeds, how, resume).run()
 
 
@@ -285,6 +285,9 @@ def target_facts(target: str) -> dict[str, Any]:
     mean = float(whole.mean())
     facts = {"return_mean": round(mean, 4), "score": round(scores.score(mean), 2)}
     facts |= {"whole_episodes": len(whole), "sha256": hash_arrays(flat)}
+    known = read_json(POLICIES / "evaluations.json").get(target)
+    if known is not None:  # what made the set, without its noise: as policies are evaluated
+        facts["noise_free"] = round(scores.score(known["deterministic"]["return"]), 2)
     return facts | {"reference": table, "random": scores.random, "expert": scores.expert}
 
 

@@ -4,6 +4,7 @@ data/grids/<grid>.csv     a row per run and evaluation, as benchmarks/grid.py wr
 method, source, target, seed, updates, return_mean, score, reference
 data/grids/<grid>.json    what was trained, how and where, and what the target sets score
 data/grids/<grid>.txt     what it shows and what it does not, in words
+data/changed_methods.json  methods that were changed, and the grids recorded before; marked there
 data/earlier_data.txt     what to know first, on top of the page; without the file nothing is said
 results.md  results/<grid>.png
 """
@@ -37,8 +38,10 @@ INTRODUCTION = """\
 Scores are normalised: 0 is random actions, 100 the expert, in the domain that the target data are
 of. A cell is the mean over seeds at the last evaluation, with the 95 % bootstrap interval over
 seeds; of three seeds such an interval says little. The first row is the target data's own mean
-score over whole episodes, which needs no learning: a score is **bold** where its whole interval is
-above it. `bc` and `iql-target` never see the source.
+score over whole episodes, which needs no learning; the second, where it is recorded, what the
+policy that made these data earns without its noise, in 100 episodes, which is what imitation may
+hope for. A score is **bold** where its whole interval is above both. `bc` and `iql-target` never
+see the source. A dagger (†) marks what was trained before its method was changed.
 
 Tables and pictures are made by `python docs/make_results.py` from the CSV files below, which
 `python benchmarks/grid.py GRID` writes.
@@ -89,6 +92,13 @@ def notice() -> str:
     return f"{noted.read_text()}\n" if noted.exists() else ""
 
 
+def changed(grid: str) -> dict[str, str]:
+    """Say of methods how they were changed since a grid was recorded; none where nothing was."""
+    noted = HERE / "data" / "changed_methods.json"
+    about = json.loads(noted.read_text()) if noted.exists() else {"grids": [], "methods": {}}
+    return about["methods"] if grid in about["grids"] else {}
+
+
 def read(folder: Path, name: str) -> Recorded:
     """Read one grid's files."""
     cells: dict[str, dict[str, list[dict[str, str]]]] = {}
@@ -132,6 +142,10 @@ def section(recorded: Recorded) -> str:
         words = ", ".join(f"`{key}` {n:,}" for key, n in short.items()) or "-"
         rates = ", ".join(f"{job['robot']} {job['run_updates_per_second']:,.0f}" for job in own)
         lines.append(f"| `{method}` | {words} | {rates} |")
+    since = {m: how for m, how in changed(name).items() if m in recorded.methods}
+    if since:
+        lines += ["", "† Trained before its method was changed since:", ""]
+        lines += [f"- `{method}`: {how}" for method, how in since.items()]
     lines += ["", recorded.reading] if recorded.reading else []
     files = ", ".join(f"[{name}.{kind}](data/grids/{name}.{kind})" for kind in ("csv", "json"))
     return "\n".join([*lines, "", f"Data: {files}.", ""])
@@ -172,20 +186,26 @@ def table(recorded: Recorded) -> list[str]:
     """Lay out scores, a row per method and a column per target, and over all where several."""
     targets = list(recorded.found)
     own = {target: recorded.about["targets"][target]["score"] for target in targets}
+    free = {t: recorded.about["targets"][t].get("noise_free") for t in targets}
+    bars = {t: max(own[t], own[t] if free[t] is None else free[t]) for t in targets}
     several = len(targets) > 1
     head = [*targets, "all"] if several else targets
     lines = [f"| method | {' | '.join(head)} |", f"| --- |{' ---: |' * len(head)}"]
     cells = [f"{own[target]:.1f}" for target in targets]
     cells += [f"{np.mean(list(own.values())):.1f}"] if several else []
     lines.append(f"| *target data* | {' | '.join(cells)} |")
+    if any(value is not None for value in free.values()):
+        cells = ["" if free[t] is None else f"{free[t]:.1f}" for t in targets] + [""] * several
+        lines.append(f"| *its policy, noise-free* | {' | '.join(cells)} |")
     for method in recorded.methods:
         last = {t: by[method][1][:, -1] for t, by in recorded.found.items() if method in by}
-        cells = [cell([last[t]], own[t]) if t in last else "" for t in targets]
+        cells = [cell([last[t]], bars[t]) if t in last else "" for t in targets]
         if several:
             whole = len(last) == len(targets)
-            cells.append(cell(list(last.values()), float(np.mean(list(own.values()))))
+            cells.append(cell(list(last.values()), float(np.mean(list(bars.values()))))
                          if whole else "")  # fmt: skip
-        lines.append(f"| `{method}` | {' | '.join(cells)} |")
+        mark = " †" if method in changed(recorded.name) else ""
+        lines.append(f"| `{method}`{mark} | {' | '.join(cells)} |")
     return lines
 
 

@@ -105,6 +105,8 @@ SomeShare = Annotated[float, Range(0, 1, open_low=True)]
 Level = Annotated[float, Range(0, 1, open_low=True, open_high=True)]
 """Strictly between 0 and 1."""
 HeldOut = Annotated[float, Range(0, 0.5)]
+"""A part that is kept from training, at most half, or none."""
+SomeHeldOut = Annotated[float, Range(0, 0.5, open_low=True)]
 """A part that is kept from training, at most half."""
 
 

@@ -46,7 +46,7 @@ def evaluate(
     robustness.csv (every episode), robustness.json and a picture per suite go to the run directory,
     and several directories share one table and picture.
 
-    Example: shiftgym eval runs/iql runs/droco --perturb kinematic,morph,friction,gravity,min-q
+    Example: shiftgym eval runs/iql --perturb kinematic,morph,friction,gravity,min-q,noise
 
     A run that diverged, and a directory that cannot be evaluated, are left out and named, and the
     exit code is 1.

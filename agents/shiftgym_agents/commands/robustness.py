@@ -13,7 +13,7 @@ from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.basics.ranges import Amount, Size, check_ranges
 from shiftgym_agents.commands.members import finish, gather
 from shiftgym_agents.evaluation.attack import CANDIDATES, MinQAttack
-from shiftgym_agents.evaluation.perturb import ATTACK, SCALES, Level, suite_levels
+from shiftgym_agents.evaluation.perturb import ATTACK, NOISE, OBSERVED, SCALES, Level, suite_levels
 from shiftgym_agents.evaluation.robustness import Measured, Subject, measure, read_subject
 from shiftgym_agents.reports.robustness import as_json, curves, notes, overall, table
 from shiftgym_agents.reports.robustness_pictures import draw
@@ -27,11 +27,11 @@ class PerturbOptions:
     """Choose perturbations."""
 
     perturb: str = ""
-    """Suites, separated by commas: kinematic, morph, friction, gravity, min-q; a family of the
-    robot, such as kinematic-legjnt; or a TOML file of domains of your own."""
+    """Suites, separated by commas: kinematic, morph, friction, gravity, min-q, noise; a family of
+    the robot, such as kinematic-legjnt; or a TOML file of domains of your own."""
     scales: tuple[Amount, ...] = SCALES
-    """Levels of min-q: half widths of the box around an observation, in the target data's standard
-    deviations."""
+    """Levels of min-q and noise: half widths of the box around an observation, in the target data's
+    standard deviations."""
     candidates: Size = CANDIDATES
     """Observations in that box that min-q tries at every step."""
     attack_at: Literal["clean", "perturbed"] = "clean"
@@ -98,7 +98,8 @@ def _open(
     """Read a run directory's policies and find their levels and, where asked for, their attack."""
     subject = read_subject(out)
     levels = _levels(subject, suites, options)
-    return subject, levels, _attack(subject, options) if ATTACK in suites else None
+    asked = {*OBSERVED} & {*suites}
+    return subject, levels, _attack(subject, options, asked == {NOISE}) if asked else None
 
 
 def _suites(options: PerturbOptions) -> list[str]:
@@ -131,12 +132,12 @@ def _check_places(subjects: Sequence[Subject], picture: Path) -> None:
             raise ShiftgymError(f"Cannot write to {folder}: make it, or get permission.")
 
 
-def _attack(subject: Subject, options: PerturbOptions) -> MinQAttack:
-    """Rebuild a run directory's agent and attack it with its own critics."""
+def _attack(subject: Subject, options: PerturbOptions, blind: bool) -> MinQAttack:
+    """Rebuild a run directory's agent and attack it with its own critics, or only with noise."""
     seeds = [entry["seed"] for entry in subject.runs]
     try:
         agent = restore_agent(subject.out, pick_device(options.device))
-        return MinQAttack(agent, seeds, options.candidates, options.attack_at)
+        return MinQAttack(agent, seeds, options.candidates, options.attack_at, blind=blind)
     except ShiftgymError as error:
         raise ShiftgymError(
             f"{subject.out}: {error}\nWithout {ATTACK} in --perturb it can be evaluated."

@@ -2,7 +2,7 @@
 
     z     = N(f(s))                     state encoder; N divides by the mean absolute entry
     z_sa  = g(z, relu(E a))             state-action encoder, E linear
-    r^, z^ = P(z_sa)                    predictor
+    r^, z^ = P(z_sa)                    predictor; N applies to z^, too
     loss  = mean [ c (r^ - r)^2 + (1/d) sum_k w_k (z^_k - sg z'_k)^2 ],   z' = N(f(s'))
     w_k   = 1 / (Var_target z_k + 1e-4)
 
@@ -13,7 +13,8 @@ encoders, an MLP for reward and next latent, both stages and their data, a diago
 variance of the target's latents. Inferred: squared errors, g reads z, an embedding of actions,
 inverse variance, which makes predicting the mean cost 1 per dimension at any scale of the latents.
 Chosen: sizes, N, the stopped gradient, w anew every 250 updates, as many source as target rows, a
-tenth of the target rows held out of both stages, the best predictor on them kept. ReLU and 64
+tenth of the target rows held out of both stages, the best predictor on them kept, be it that of the
+first stage. z^ is normalised as z' is, in the loss as in what is asked for later. ReLU and 64
 dimensions are fast on the CPU; preset "paper" has ELU and 256.
 """
 
@@ -125,8 +126,7 @@ class Latents:
         """Give the loss of each row, `(R, B, 1)`."""
         with torch.no_grad():
             after = self.state(batch.next_obs)
-        output = self.predictor(self.pair(self.state(batch.obs), batch.act))
-        reward, latent = output[..., :1], output[..., 1:]
+        reward, latent = self.predict(self.pair(self.state(batch.obs), batch.act))
         missed = (self.weights * (latent - after) ** 2).mean(-1, keepdim=True)
         return self.reward_cost * (reward - batch.reward) ** 2 + missed
 
@@ -194,6 +194,8 @@ class Latents:
             net.freeze()
         if self.held is None:
             self.predictor.freeze()
+        elif not self.held.looked:
+            self.look()  # the first stage's predictor may be the best
         for run, covariance in enumerate(self.covariance()):
             middle = covariance.diagonal().median().item()
             if middle < COLLAPSED:

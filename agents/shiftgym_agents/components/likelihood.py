@@ -5,9 +5,12 @@
     density  log p(x|c) >= E log 1/L sum_{i=1..L} w_i
              w_i = N(x; dec(c, z_i), beta/4 I) N(z_i; 0, I) / N(z_i; m, sigma^2 I)
 
-for x of k numbers. The bound grows with L towards log p (importance weighting, Burda, Grosse &
-Salakhutdinov 2016, arXiv:1509.00519). At L = 1 the training loss is -beta/(2k) times the bound, up
-to a constant: that is what the variance beta/4 is for.
+for x of k numbers, until `calibrate` replaces the variance beta/4 of each number by its mean
+squared error on held-out rows, which is what the networks know: beta/4 is as wide as 0.35
+deviations of x, and every x as near as that to what is likely passes for likely. The bound grows
+with L towards log p (importance weighting, Burda, Grosse & Salakhutdinov 2016, arXiv:1509.00519).
+At L = 1 the training loss is -beta/(2k) times the bound, up to a constant: that is what the
+variance beta/4 is for.
 
 BOSA (see `bosa`) asks these which actions and which next states are supported. `cvae` is OTDF's.
 """
@@ -23,7 +26,8 @@ import torch
 from torch import Tensor
 
 from shiftgym_agents.components.cvae import LOG_STD_RANGE
-from shiftgym_agents.components.ensemble import each, small_normal_mlp
+from shiftgym_agents.components.dynamics import each
+from shiftgym_agents.components.ensemble import small_normal_mlp
 from shiftgym_agents.components.holdout import HoldOut
 from shiftgym_agents.core.agent import Agent, Noise, Stage
 from shiftgym_agents.core.data import Batch
@@ -112,6 +116,9 @@ class Density:
         self.decoder = agent.net(
             f"{name}_decoder", (given + self.latent, *hidden, self.size), **how
         )
+        variance = 0.25 * options.beta[:, None, None]  # (R, C, 1, 1, k), broadcast over rows
+        variance = variance.expand(-1, options.copies, 1, 1, self.size).clone()
+        self.variance = agent.buffer(f"{name}_variance", variance)
         self.held: HoldOut | None = None
         if options.hold_out:
             share, patience = options.hold_out, options.patience
@@ -171,6 +178,20 @@ class Density:
         self.encoder.freeze()
         self.decoder.freeze()
 
+    @torch.no_grad()
+    def calibrate(self, noise: Tensor) -> None:
+        """Take the decoders' variance of each number from their errors on held-out rows.
+
+        Args:
+            noise: Standard normal, `(R, C, 1, L, 2k)`: latents of each row's encoding.
+        """
+        assert self.held is not None
+        given, x = self.read(self.held.batch())
+        _, decoded = self._decoded(given, x, noise)
+        squares = ((x[:, None, :, None] - decoded) ** 2).mean(3, keepdim=True)
+        weights = self.held.weights[:, None, :, None]
+        self.variance.copy_((squares * weights).mean(2, keepdim=True).clamp(min=1e-8))
+
     # --- densities --------------------------------------------------------------------------------
 
     def log_density(self, given: Tensor, x: Tensor, noise: Tensor) -> Tensor:
@@ -181,16 +202,21 @@ class Density:
             x: `(R, B, k)`.
             noise: Standard normal, `(R, C, B, L, 2k)`, or with 1 for B to use it for all rows.
         """
+        log_std = self.encode(given, x)[1][:, :, :, None]
+        z, decoded = self._decoded(given, x, noise)
+        distance = (x[:, None, :, None] - decoded) ** 2 / self.variance
+        fit = -0.5 * (distance + torch.log(2 * math.pi * self.variance)).sum(4)
+        ratio = (0.5 * (noise**2 - z**2) + log_std).sum(4)
+        return torch.logsumexp(fit + ratio, 3, keepdim=True) - math.log(z.shape[3])
+
+    def _decoded(self, given: Tensor, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Give latents `(R, C, B, L, 2k)` of x by their noise, and what they decode to."""
         mean, log_std = (part[:, :, :, None] for part in self.encode(given, x))
         z = torch.addcmul(mean, log_std.exp(), noise)
         runs, copies, rows, samples, _ = z.shape
         wide = given[:, :, None].expand(-1, -1, samples, -1).flatten(1, 2)
         decoded = self.decode(wide, z.flatten(2, 3)).view(runs, copies, rows, samples, -1)
-        variance = 0.25 * self.options.beta[:, None]
-        distance = ((x[:, None, :, None] - decoded) ** 2).sum(4)
-        fit = -0.5 * (distance / variance + self.size * torch.log(2 * math.pi * variance))
-        ratio = (0.5 * (noise**2 - z**2) + log_std).sum(4)
-        return torch.logsumexp(fit + ratio, 3, keepdim=True) - math.log(samples)
+        return z, decoded
 
     def encode(self, given: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Give mean and log standard deviation of the latents, `(R, C, B, 2k)` each."""

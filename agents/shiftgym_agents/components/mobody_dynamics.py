@@ -14,14 +14,21 @@ state is learned apart. With squared errors averaged over dimensions, a row's lo
 with z drawn from phi_E's Gaussian in training, its mean afterwards; KL to N(0, 1), per dimension.
 The loss of a batch is the sum over members, each with rows of its own, of the mean over both
 domains' rows. A tenth of the target rows is held out: each member keeps its best weights on them,
-the `elites` best members predict.
+the `elites` best members predict. The rest is the frame's (see `dynamics`).
+
+One step changes a state little beside how states differ, so that an error which hardly counts among
+states may be all that the step does. By default (`model_aims`) the answer is therefore a change,
+
+    s^' = s + phi_T(z + psi_D(z, a)) - phi_T(z)
+
+and its error counts in usual changes.
 
 Stated: the three networks, a shared decoder, the cycle without an action. Read in released code:
 sizes, weights, Adam 1e-3, s^' itself rather than a change, members and elites, what stops training.
-Chosen: states standardised by the moments of both datasets together (`model_standard`), as many
-source as target rows in every update where the release goes through the source once and then three
-times through the target, no noise on s^' where the reward reads it, log variances cut to [-10, 4];
-ReLU and narrower networks, which are fast on the CPU.
+Chosen: changes; states standardised by the moments of both datasets together (`model_standard`), as
+many source as target rows in every update where the release goes through the source once and then
+three times through the target, no noise on s^' where the reward reads it, log variances cut to
+[-10, 4]; ReLU and narrower networks, which are fast on the CPU.
 """
 
 from __future__ import annotations
@@ -33,9 +40,8 @@ import torch
 from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym.basics.ranges import Amount, Count, CountOrNone, HeldOut, Positive, Size
-from shiftgym_agents.components.ensemble import ACTIVATIONS, each, split
-from shiftgym_agents.components.holdout import HoldOut
+from shiftgym.basics.ranges import Amount, Count, CountOrNone, Size, SomeHeldOut
+from shiftgym_agents.components.dynamics import ACTIVATIONS, Model, ModelConfig, each, split
 from shiftgym_agents.core.agent import Agent, Noise, Stage
 from shiftgym_agents.core.data import SIDES, Batch
 from shiftgym_agents.core.losses import weighted_mean
@@ -45,11 +51,9 @@ LOG_VARIANCE_RANGE = (-10.0, 4.0)
 
 
 @dataclass(frozen=True)
-class LatentDynamicsConfig:
+class LatentDynamicsConfig(ModelConfig):
     """Set the hyperparameters of the latent dynamics; a method's configuration extends it."""
 
-    members: Size = 7
-    """Models in the ensemble."""
     elites: Size = 5
     """Members that predict: the best on held-out target rows."""
     model_width: Size = 128
@@ -58,21 +62,17 @@ class LatentDynamicsConfig:
     """Units in the one hidden layer of its action encoders."""
     latent: Size = 16
     """Dimensions of latent states."""
-    model_activation: Literal["relu", "swish"] = "relu"
-    """Between layers; published is swish, which costs more on the CPU."""
-    model_rate: Positive = 1e-3
-    """Adam's step size for the models."""
     model_batch: Size = 128
     """Rows per member and update from each of source and target."""
+    model_aims: Literal["change", "state"] = "change"
+    """Predict how states change, in usual changes, or the states themselves (released code)."""
     model_standard: bool = True
     """Standardise the states that models read and predict, or not."""
     model_steps: CountOrNone = 20_000
     """Most updates of the models."""
     model_every: Count = 500
     """Updates between looks at their error on held-out target rows."""
-    model_patience: CountOrNone = 5
-    """Looks without a member improving by 1 % before a run stops; 0 to go on to the end."""
-    model_hold_out: HeldOut = 0.1
+    model_hold_out: SomeHeldOut = 0.1
     """Share of target rows to judge them by."""
     target_cost: Amount = 5.0
     """c of target rows: weight of their latent and cycle errors; 1 for source rows."""
@@ -86,7 +86,7 @@ class LatentDynamicsConfig:
     """w of source rows: weight of their reward's errors; 1 for target rows."""
 
 
-class LatentDynamics:
+class LatentDynamics(Model):
     """Model the target's dynamics for every run.
 
     Args:
@@ -98,7 +98,7 @@ class LatentDynamics:
     """
 
     def __init__(self, agent: Agent[Any], config: LatentDynamicsConfig) -> None:
-        self.agent, self.config = agent, config
+        self.config = config
         if not 1 <= config.elites <= config.members:
             raise ShiftgymError(f"--elites is {config.elites}: give 1 to --members.")
         obs, act, z = agent.obs_size, agent.act_size, config.latent
@@ -114,13 +114,15 @@ class LatentDynamics:
         self.decoder = agent.net("decoder", (z, *hidden, obs), **options)
         self.reward = agent.net("reward", (2 * obs + act, *hidden, 1), **options)
         self.nets = [self.encoder, *self.actions.values(), self.decoder, self.reward]
-        share, patience = config.model_hold_out, config.model_patience
-        rest = [net for net in self.nets if net is not self.decoder]
-        self.held = HoldOut(agent, self.decoder, share, patience, 0.01, along=rest)
+        rest = tuple(net for net in self.nets if net is not self.decoder)
+        super().__init__(agent, config, self.decoder, "target", rest)
         self.elite = agent.buffer("elite", torch.zeros(agent.runs, config.elites).long())
         names = ("target_cost", "cycle_cost", "kl_cost", "source_reward_cost")
         self.costs = {name: agent.per_run(name) for name in names}
         self.shift, self.scale = self._moments()
+        self.units = torch.ones_like(self.scale)  # what errors of predicted states are measured in
+        if config.model_aims == "change":
+            self.units = self.usual[1] / self.scale
 
     # --- training ---------------------------------------------------------------------------------
 
@@ -143,17 +145,19 @@ class LatentDynamics:
 
     def update(self, batch: Batch, noise: Noise) -> None:
         """Take one step of every member on rows of its own."""
-        if self.held.over:
+        held = self.held
+        assert held is not None
+        if held.over:
             return
         count = self.config.model_batch
         rows = self._dealt(batch.rows, batch.sources)
-        weights = self._dealt(self.held.training_weights(batch), batch.sources)
+        weights = self._dealt(held.training_weights(batch), batch.sources)
         parts = self.errors(rows, count, noise["latent"])
         losses = {name: weighted_mean(errors, weights) for name, errors in parts.items()}
         total = self.config.members * torch.stack([*losses.values()]).sum(0)
-        minimise(self.held.active * total, *self.nets)
+        minimise(held.active * total, *self.nets)
         for name, loss in losses.items():
-            self.agent.log(f"{name}_loss", self.held.active * loss)
+            self.agent.log(f"{name}_loss", held.active * loss)
 
     def errors(self, rows: Tensor, sources: int, noise: Tensor) -> dict[str, Tensor]:
         """Give the weighted terms of each row's loss.
@@ -178,6 +182,8 @@ class LatentDynamics:
         moved = now + torch.cat(ways, 2)
         decoded = each(self.decoder, torch.cat([moved, latents], 2))
         predicted, own = decoded.split([count, 2 * count], 2)
+        if self.config.model_aims == "change":
+            predicted = obs + predicted - own[:, :, :count]
         read = torch.cat([torch.cat([obs, act, x], 3) for x in (predicted, after)], 2)
         guessed, known = ((r - rows[..., -2:-1]) ** 2 for r in each(self.reward, read).chunk(2, 2))
         kl = average(0.5 * (mean**2 + log_variance.exp() - 1 - log_variance))
@@ -188,7 +194,7 @@ class LatentDynamics:
         c = of_source + (1 - of_source) * cost["target_cost"]
         w = of_source * cost["source_reward_cost"] + (1 - of_source)
         return {
-            "transition": average((predicted - after) ** 2),
+            "transition": average(((predicted - after) / self.units[:, None]) ** 2),
             "representation": c * average((moved - later.detach()) ** 2),
             "cycle": c * (here + there if self.config.cycle_next else here),
             "reward": w * (guessed + known),
@@ -197,16 +203,22 @@ class LatentDynamics:
     @torch.no_grad()
     def look(self) -> None:
         """Judge every member by its squared error on held-out target rows."""
-        rows = self.held.batch()
-        error = (self.predict(rows.obs, rows.act) - rows.next_obs[:, None]) / self.scale[:, None]
-        self.held.look(average(error**2))
+        held = self.held
+        assert held is not None
+        rows, scale = held.batch(), (self.scale * self.units)[:, None]
+        after = rows.next_obs[:, None]
+        error = (self.predict(rows.obs, rows.act) - after) / scale
+        blank = (rows.obs + self.usual[0])[:, None] - after
+        held.look(average(error**2), held.mean(average((blank / scale) ** 2))[:, 0])
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Keep the best weights of every member, and which members are best."""
-        self.held.restore()
-        best = self.held.best.topk(self.config.elites, 1, largest=False).indices
-        self.elite.copy_(best)
+        """Keep the best weights of every member, which members are best, and how good they are."""
+        held = self.held
+        assert held is not None
+        held.restore()
+        self.elite.copy_(held.best.topk(self.config.elites, 1, largest=False).indices)
+        self.judge()
 
     # --- prediction -------------------------------------------------------------------------------
 
@@ -215,7 +227,14 @@ class LatentDynamics:
         z, _ = gaussian(self.encoder(self._standard(obs)))
         pairs = torch.cat([z, act[:, None].expand(-1, z.shape[1], -1, -1)], 3)
         after = each(self.decoder, z + each(self.actions[side], pairs))
+        if self.config.model_aims == "change":
+            return obs[:, None] + (after - each(self.decoder, z)) * self.scale[:, None]
         return after * self.scale[:, None] + self.shift[:, None]
+
+    def expected(self, obs: Tensor, act: Tensor) -> tuple[Tensor, Tensor]:
+        """Give mean and variance of the members, which model rows are drawn with."""
+        states = self.predict(obs, act)
+        return states.mean(1, keepdim=True), states.var(1, correction=0, keepdim=True)
 
     def rewards(self, obs: Tensor, act: Tensor, after: Tensor) -> Tensor:
         """Predict rewards of rows `(R, B, .)` as the mean of all members, `(R, B, 1)`."""

@@ -9,7 +9,9 @@ With members' answers s_i, their mean m and deviation sigma, and xi standard nor
     s' = s_e + sigma xi  of a random elite e,   r = mean of the members' r^(s, a, s') - penalty u
     u  = max_i |s_i - m|,   d = the robot's own rule of terminal states at s'
 
-Rows with u above a limit are dropped; a ring keeps the latest `capacity` others.
+|.| being the root mean square over dimensions in usual changes (see `dynamics`), so that u is 1
+where members differ by as much as steps do, in any robot; the released code has the norm of raw
+states. Rows with u above a limit are dropped; a ring keeps the latest `capacity` others.
 """
 
 from __future__ import annotations
@@ -47,8 +49,10 @@ class ModelRowsConfig:
     """Latest model rows that are kept, in memory and checkpoints; published is 1,000,000."""
     penalty: Amount = 1.0
     """Reward that model rows lose per unit of the members' disagreement u."""
-    disagreement_limit: Limit = 10.0
-    """Largest disagreement of a model row that is kept."""
+    disagreement_units: Literal["changes", "raw"] = "changes"
+    """Measure u in usual changes, or as the norm of raw states (released code)."""
+    disagreement_limit: Limit = 1.0
+    """Largest disagreement of a model row that is kept; published is 10, of raw states."""
     disagreement_dims: Literal["all", "but_last"] = "all"
     """Whether u includes the last dimension of states, which the released code drops."""
     model_ends: Literal["robot", "released", "never"] = "robot"
@@ -139,10 +143,14 @@ class ModelRows:
 
     def disagreement(self, states: Tensor) -> Tensor:
         """Give u of members' states `(R, N, B, O)`, `(R, B, 1)`."""
+        scale = self.dynamics.usual[1][:, None]
         if self.config.disagreement_dims == "but_last":
             states = states[..., :-1]
-        gaps = (states - states.mean(1, keepdim=True)).norm(dim=3)
-        return gaps.amax(1)[..., None]
+            scale = scale[..., :-1]
+        gaps = states - states.mean(1, keepdim=True)
+        if self.config.disagreement_units == "raw":
+            return gaps.norm(dim=3).amax(1)[..., None]
+        return (gaps / scale).square().mean(3).sqrt().amax(1)[..., None]
 
     def ends(self, states: Tensor) -> Tensor:
         """Say which states `(R, B, O)` are terminal, `(R, B, 1)` bool."""

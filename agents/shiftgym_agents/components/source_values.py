@@ -8,10 +8,14 @@ With twin critics, their Polyak copy Q' and u = min Q'(s, a) - V(s), one step on
 
 and then the column `advantage` of every source row is min Q(s, a) - V(s), with the critics
 themselves and not their copies (read in DVDF's code). Networks are IQL's, under names of their own.
+
+The sparse value's optimum gives rows weights [1 + A / (2 alpha)]_+ of mean one. Far above that, V
+trails critics that still rise, and A tells good rows from others hardly at all: a warning is due.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 import torch
@@ -22,6 +26,7 @@ from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import expectile, sparse_errors, sparse_weights, weighted_mean
 from shiftgym_agents.core.nets import minimise
 
+TRAILING = 2.0  # mean weight above which the value has not caught up
 ADVANTAGE = "advantage"  # column of source rows: min Q - V
 
 
@@ -34,7 +39,7 @@ class SourceValues:
         alpha: Temperature of the sparse loss per run, `(R, 1, 1)`.
         level: Expectile of iql's loss per run.
         discount: Of rewards, per run.
-        tau: Share of the critics that their copy takes over per update.
+        tau: Share of the critics that their copy takes over per update, per run.
     """
 
     def __init__(
@@ -44,7 +49,7 @@ class SourceValues:
         alpha: Tensor,
         level: Tensor,
         discount: Tensor,
-        tau: float,
+        tau: Tensor,
     ) -> None:
         self.agent, self.kind, self.alpha = agent, kind, alpha
         self.level, self.discount, self.tau = level, discount, tau
@@ -83,8 +88,24 @@ class SourceValues:
         """Freeze the networks and store the advantage of every source row as a column."""
         for net in (self.value, self.critic):
             net.freeze()
+        data = self.agent.data
         parts = [
             (self.critic(batch.obs_act).amin(1) - self.value(batch.obs))[..., 0]
-            for _, batch in self.agent.data.sweep("source")
+            for _, batch in data.sweep("source")
         ]
-        self.agent.data.add_column("source", ADVANTAGE, torch.cat(parts, 1))
+        found = torch.cat(parts, 1)
+        data.add_column("source", ADVANTAGE, found)
+        if self.kind == "iql":
+            return
+        weights = sparse_weights(found[..., None], self.alpha)
+        sizes = enumerate(data.sizes["source"])
+        mean = torch.stack([weights[run, :size].mean() for run, size in sizes])
+        self.agent.tell("advantage_weight", mean)
+        for run, value in enumerate(mean.tolist()):
+            if value > TRAILING:
+                warnings.warn(
+                    f"run {run}: the source's value still trails its critics (rows weigh "
+                    f"{value:.1f} in the mean, where 1 is right), so that advantages say little of "
+                    "which rows are good: give it more --advantage-steps.",
+                    stacklevel=2,
+                )

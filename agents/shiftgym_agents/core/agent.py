@@ -9,7 +9,7 @@ that were drawn outside, and changes declared tensors in place, so that it can b
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Count, Positive, Size, SomeShare, check_ranges
 from shiftgym_agents.core.columns import EVALUATED, KEYS
-from shiftgym_agents.core.data import Batch, Data, Scaling
+from shiftgym_agents.core.data import SIDES, Batch, Data, Scaling
 from shiftgym_agents.core.nets import Net, Parameter, copy_net
 from shiftgym_agents.core.networks import run_generators, unpack
 from shiftgym_agents.core.pairs import TrainingPair
@@ -104,8 +104,8 @@ class Agent(ABC, Generic[C]):
     """Train `R` runs of one method in lockstep.
 
     Args:
-        configs: One configuration for all runs, or one per run where only numbers differ
-            (see `per_run`).
+        configs: One configuration for all runs, or one per run where only numbers differ. What
+            `per_run` gives may; a number that a method reads from `config` may not.
         pairs: One pair per run, of one robot.
         seeds: One seed per run; run `k` draws everything from its own generator.
         device: cpu or cuda.
@@ -136,11 +136,14 @@ class Agent(ABC, Generic[C]):
             raise ValueError(f"{len(each)} configs, {len(pairs)} pairs, {self.runs} seeds: differ")
         _require_same_structure(each)
         self.configs: list[C] = each  # pyright: ignore[reportAttributeAccessIssue]
-        self.config: C = self.configs[0]
+        self.config: C = _shared(self.configs)
+        self.domains = [pair.domain for pair in pairs]
         self.device, self.dtype, self.fast = torch.device(device), dtype, fast
         if fast and (self.device.type != "cpu" or dtype != torch.float32):
             raise ValueError("the C++ kernels train float32 on the CPU only")
-        self.data = Data(pairs, device, dtype, self.config.scaling, self.config.target_share)
+        sides = SIDES if self.uses_source else SIDES[1:]
+        scaling, share = self.config.scaling, self.config.target_share
+        self.data = Data(pairs, device, dtype, scaling, share, sides)
         self.obs_size, self.act_size = self.data.obs_size, self.data.act_size
         self.generators = run_generators(seeds)
         rates = [config.learning_rate for config in self.configs]
@@ -148,6 +151,7 @@ class Agent(ABC, Generic[C]):
         self.parameters: dict[str, Parameter] = {}
         self.buffers: dict[str, Tensor] = {}
         self.logged: dict[str, Tensor] = {}
+        self.told: dict[str, Tensor] = {}
         self.terminal_rules = [rule_of(pair) for pair in pairs]  # None where nobody knows
         self._tell_parts(pairs)
         self.build()
@@ -243,6 +247,10 @@ class Agent(ABC, Generic[C]):
             raise ValueError(f"metrics.csv has {name!r} for something else: log under another name")
         else:
             self.logged[name] = sums.clone()
+
+    def tell(self, name: str, values: Tensor) -> None:
+        """Note a number `(R,)` that a stage found out for each run; `result.json` keeps it."""
+        self.told[name] = values.detach().float().cpu()
 
     def log_kept(self, batch: Batch, weights: Tensor | None = None) -> None:
         """Log what a filter kept of each of several sources, and what weights left of it.
@@ -358,6 +366,29 @@ def _require_same_structure(configs: Sequence[Config]) -> None:
             other = getattr(config, name)
             numbers = isinstance(value, float) and isinstance(other, float)
             if other != value and (not numbers or name in STRUCTURE):
-                raise ShiftgymError(
-                    f"Runs in lockstep share {name}, got {value!r} and {other!r}: train them apart."
-                )
+                raise _apart(name, {value, other})
+
+
+def _shared(configs: Sequence[C]) -> C:
+    """Give what all runs share; a number in which they differ is refused when it is read."""
+    first = configs[0]
+    numbers = [name for name, value in vars(first).items() if isinstance(value, float)]
+    given = {name: {getattr(config, name) for config in configs} for name in numbers}
+    differing = {name: values for name, values in given.items() if len(values) > 1}
+    if not differing:
+        return first
+
+    class Shared(type(first)):
+        def __getattribute__(self, name: str) -> Any:
+            if name in differing:
+                raise _apart(name, differing[name])
+            return super().__getattribute__(name)
+
+    shared: Any = object.__new__(Shared)
+    vars(shared).update(vars(first))
+    return shared
+
+
+def _apart(name: str, values: Collection[Any]) -> ShiftgymError:
+    said = ", ".join(sorted(map(repr, values)))
+    return ShiftgymError(f"Runs in lockstep share {name}, got {said}: train them apart.")

@@ -137,9 +137,11 @@ class Data:
         device: Where the rows live.
         dtype: float32, or float64 in tests.
         scaling: `states`: none, or standardise observations by mean and standard deviation + 1e-3
-            of the pair's merged data or of its target; `rewards`: none, or `returns` for a factor
-            1000 / (best - worst return of a whole trajectory) of each dataset.
+            of the pair's merged rows, of both datasets weighing half each (`balanced`), or of its
+            target; `rewards`: none, or `returns` for one factor of the pair,
+            1000 / (best - worst return of a whole trajectory in either dataset).
         target_share: part of every target that is kept (see `share_of`).
+        sides: the datasets that scaling looks at: both, or the target for who trains on it alone.
 
     Raises:
         ShiftgymError: a dataset is empty, misshapen, of another robot than the rest, or holds
@@ -153,6 +155,7 @@ class Data:
         dtype: torch.dtype = torch.float32,
         scaling: Scaling | None = None,
         target_share: float = 1.0,
+        sides: Sequence[str] = SIDES,
     ) -> None:
         scaling = scaling or Scaling()
         self.runs, self.device = len(pairs), torch.device(device)
@@ -168,17 +171,18 @@ class Data:
         for pair in pairs:
             rest = share_of(len(pair.target["rewards"]), target_share)
             kept = {"source": rest if pair.source is pair.target else slice(None), "target": rest}
-            shift, scale = _moments(pair, scaling.states, kept)
+            shift, scale = _moments(pair, scaling.states, kept, sides)
+            factor = _return_factor(pair, sides) if scaling.rewards == "returns" else 1.0
             moments.append((shift, scale))
             for side in SIDES:
                 arrays: Arrays = getattr(pair, side)
-                scaled = scaling.states != "none"
+                scaled = scaling != Scaling()
                 key = (id(arrays), id(pair.source), id(pair.target)) if scaled else (id(arrays),)
                 key += (target_share if arrays is pair.target else 1.0,)
                 center, half = boxes[id(pair)]
                 key += (*center.tolist(), *half.tolist())
                 if key not in found:
-                    piece = _pack(arrays, shift, scale, (center, half), scaling.rewards)[kept[side]]
+                    piece = _pack(arrays, shift, scale, (center, half), factor)[kept[side]]
                     found[key] = (sum(map(len, pieces)), len(piece))
                     pieces.append(piece)
                     own = origins_of(arrays)
@@ -247,6 +251,13 @@ class Data:
             part = slice(start, min(start + chunk, max(self.sizes[side])))
             places = torch.arange(part.start, part.stop, device=self.device).minimum(last)
             yield part, self.batch(places, places.shape[1] if side == "source" else 0)
+
+    def least_rewards(self) -> list[float]:
+        """Give the least reward in both datasets of each run."""
+        return [
+            min(float(self.rows_of(side, run)[:, -2].min()) for side in SIDES)
+            for run in range(self.runs)
+        ]
 
     def rows_of(self, side: str, run: int) -> Tensor:
         """View all rows `(N, D)` of one run's dataset."""
@@ -338,15 +349,22 @@ def share_of(count: int, share: float) -> np.ndarray | slice:
 
 
 def _moments(
-    pair: TrainingPair, kind: str, kept: Mapping[str, np.ndarray | slice]
+    pair: TrainingPair,
+    kind: str,
+    kept: Mapping[str, np.ndarray | slice],
+    sides: Sequence[str],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give mean and standard deviation + 1e-3 of a pair's observations, or 0 and 1."""
     if kind == "none":
         size = pair.target["observations"].shape[1]
         return np.zeros(size, np.float32), np.ones(size, np.float32)
-    sides = SIDES if kind == "merged" else ("target",)
-    seen = np.concatenate([getattr(pair, side)["observations"][kept[side]] for side in sides])
-    return seen.mean(0, dtype=np.float64), seen.std(0, dtype=np.float64) + 1e-3
+    sides = ("target",) if kind == "target" else sides
+    seen = [getattr(pair, side)["observations"][kept[side]] for side in sides]
+    if kind == "merged":
+        seen = [np.concatenate(seen)]
+    means = np.stack([rows.mean(0, dtype=np.float64) for rows in seen])
+    spreads = np.stack([rows.std(0, dtype=np.float64) for rows in seen])
+    return means.mean(0), np.sqrt((spreads**2).mean(0) + means.var(0)) + 1e-3
 
 
 def _pack(
@@ -354,24 +372,32 @@ def _pack(
     shift: np.ndarray,
     scale: np.ndarray,
     box: tuple[np.ndarray, np.ndarray],
-    rewards: str,
+    factor: float,
 ) -> np.ndarray:
     obs, after = [(arrays[k] - shift) / scale for k in ("observations", "next_observations")]
-    factor = _return_factor(arrays) if rewards == "returns" else 1.0
     ends = np.stack([arrays["rewards"] * factor, arrays["terminated"]], 1)
     actions = (arrays["actions"] - box[0]) / box[1]
     return np.concatenate([obs, actions, after, ends], 1, dtype=np.float32)
 
 
-def _return_factor(arrays: Arrays) -> float:
-    """Give 1000 / (best - worst return) over the trajectories of a dataset."""
-    ends = np.flatnonzero(arrays["terminated"] | arrays["truncated"])
-    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else np.zeros(0, np.int64)
-    sums = np.concatenate([[0.0], np.cumsum(arrays["rewards"], dtype=np.float64)])
-    returns = sums[ends + 1] - sums[starts] if len(ends) else np.zeros(0)
+def _return_factor(pair: TrainingPair, sides: Sequence[str]) -> float:
+    """Give 1000 / (best - worst return) over the trajectories of a pair's datasets together.
+
+    One factor: both domains are paid alike, and a handful of trajectories would give another.
+    """
+    parts = [part for side in sides for part in parts_of(getattr(pair, side))]
+    returns = np.concatenate([_returns(part) for part in parts])
     if len(returns) < 2 or returns.max() == returns.min():
         raise ShiftgymError(
-            "Rewards cannot be scaled by returns: the dataset has fewer than two whole "
+            "Rewards cannot be scaled by returns: the datasets have fewer than two whole "
             "trajectories of different return. Train with --normalize-reward none."
         )
     return 1000.0 / float(returns.max() - returns.min())
+
+
+def _returns(arrays: Arrays) -> np.ndarray:
+    """Give the returns of a dataset's whole trajectories, `(K,)`."""
+    ends = np.flatnonzero(arrays["terminated"] | arrays["truncated"])
+    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else np.zeros(0, np.int64)
+    sums = np.concatenate([[0.0], np.cumsum(arrays["rewards"], dtype=np.float64)])
+    return sums[ends + 1] - sums[starts] if len(ends) else np.zeros(0)

@@ -32,9 +32,11 @@ def expectile(difference: Tensor, level: Tensor | float) -> Tensor:
     return torch.abs(level - (difference < 0).to(difference.dtype)) * difference**2
 
 
-def advantage_weights(advantage: Tensor, temperature: Tensor | float, cap: float) -> Tensor:
+def advantage_weights(
+    advantage: Tensor, temperature: Tensor | float, cap: Tensor | float
+) -> Tensor:
     """Give min(exp(temperature * advantage), cap), without gradient (IQL, equation 7)."""
-    return torch.exp(temperature * advantage.detach()).clamp(max=cap)
+    return torch.exp(temperature * advantage.detach()).clamp(max=cap)  # pyright: ignore
 
 
 def sparse_weights(advantage: Tensor, alpha: Tensor | float) -> Tensor:
@@ -59,3 +61,8 @@ def huber(error: Tensor, delta: float) -> Tensor:
     size = error.abs()
     small = size.clamp(max=delta)
     return small * (size - 0.5 * small)
+
+
+def least_return(reward: Tensor, discount: Tensor) -> Tensor:
+    """Give the least return that rewards of at least `reward` allow: once, or for ever."""
+    return torch.minimum(reward, reward / (1 - discount).clamp(min=1e-6))

@@ -80,12 +80,22 @@ class Parameter:
         self.rows.sub_(rate * m / ((v * correct).sqrt() + EPSILON))
 
     @torch.no_grad()
-    def follow(self, other: Parameter, share: float) -> None:
-        """Move a share of the way to another one's rows (Polyak averaging)."""
-        if self.native:
-            native.follow_(self.rows, other.rows, share)
-        else:
-            self.rows.lerp_(other.rows, share)
+    def follow(self, other: Parameter, share: Tensor | float) -> None:
+        """Move a share of the way to another one's rows (Polyak averaging).
+
+        Args:
+            other: Whose rows.
+            share: One for all runs, or one per run that broadcasts against the rows `(R, ...)`.
+        """
+        if not self.native:
+            self.rows.lerp_(other.rows, share)  # pyright: ignore[reportArgumentType]
+            return
+        shares = share.flatten().tolist() if isinstance(share, Tensor) else [share]
+        if len(set(shares)) == 1:
+            native.follow_(self.rows, other.rows, shares[0])
+            return
+        for mine, theirs, own in zip(self.rows, other.rows, shares, strict=True):
+            native.follow_(mine, theirs, own)
 
     def freeze(self) -> None:
         """Stop computing gradients of these rows: a stage that trained them is over."""

@@ -6,7 +6,8 @@
 The policy acts on s + delta*, the simulation goes on from s. The attack knows the policy and its
 own critics, and since 0 is a candidate it never raises Q. All scales of a run share one draw per
 step and episode, so that candidates grow with the scale, and which scales are asked for, or how
-many runs there are, changes no draw.
+many runs there are, changes no draw. The control is noise: the first of the same draws, whatever it
+is worth, at the same scales.
 
 Min-Q attack of RORL (Yang et al. 2022, arXiv:2206.02829) and MICRO (arXiv:2312.03991), as DROCO
 (arXiv:2512.02486) tests with. Read in their attackers: K = 50, deterministic actions, the lower of
@@ -38,6 +39,7 @@ class MinQAttack:
         at: Judge actions at the clean or at the perturbed observation.
         seed: Run k draws from this and from its own seed.
         seeds: One per run.
+        blind: Only noise will be asked for, so that no critic is needed.
 
     Raises:
         ShiftgymError: The method has no critic.
@@ -50,6 +52,7 @@ class MinQAttack:
         candidates: int = CANDIDATES,
         at: Literal["clean", "perturbed"] = "clean",
         seed: int = 0,
+        blind: bool = False,
     ) -> None:
         self.agent, self.candidates, self.at = agent, candidates, at
         self.seeds = [(seed, own) for own in seeds]
@@ -57,7 +60,8 @@ class MinQAttack:
         rows = [data.rows_of("target", run)[:, :obs] for run in range(agent.runs)]
         self.spread = torch.stack([x.std(0, correction=0) for x in rows])[:, None]  # as scaled
         blank = self.spread.new_zeros(agent.runs, 1, obs + agent.act_size)
-        agent.min_q(blank[..., :obs], blank[..., obs:])  # no critic is an error now
+        if not blind:
+            agent.min_q(blank[..., :obs], blank[..., obs:])  # no critic is an error now
         self.restart()
 
     def restart(self) -> None:
@@ -65,13 +69,20 @@ class MinQAttack:
         self._rngs = [np.random.default_rng(words) for words in self.seeds]
 
     @torch.no_grad()
-    def offsets(self, obs: np.ndarray, scales: Sequence[float], alive: np.ndarray) -> np.ndarray:
+    def offsets(
+        self,
+        obs: np.ndarray,
+        scales: Sequence[float],
+        alive: np.ndarray,
+        noise: Sequence[bool] | None = None,
+    ) -> np.ndarray:
         """Give what to add to observations `(R, S, E, O)`, one scale for each of S.
 
         Args:
             obs: What runs would see, as environments give it.
             scales: The half width of the box in standard deviations.
             alive: Which episodes still matter `(R, S, E)`; others may get zeros.
+            noise: Which of the S get the first candidate whatever it is worth; none by default.
         """
         runs, _, episodes, size = obs.shape
         data, device = self.agent.data, self.agent.device
@@ -85,10 +96,15 @@ class MinQAttack:
         wanted = np.argwhere(alive.any(0))  # scale and episode, where any run needs it
         at_once = max(1, ROWS // (runs * (self.candidates + 1)))
         widths = torch.tensor(scales, device=device, dtype=self.agent.dtype)
+        given = torch.tensor(noise or [False] * len(scales), device=device)
         for first in range(0, len(wanted), at_once):
             s, e = torch.from_numpy(wanted[first : first + at_once].T).to(device)
             boxes = box[:, e] * widths[s][:, None, None]  # (R, P, K + 1, O)
-            best = self.values(seen[:, s, e], boxes).argmin(2)
+            blind = given[s]
+            best = torch.ones(runs, len(s), dtype=torch.long, device=device)  # 0 moves nothing
+            if not blind.all():
+                worst = self.values(seen[:, s, e][:, ~blind], boxes[:, ~blind]).argmin(2)
+                best[:, ~blind] = worst
             picked = best[..., None, None].expand(-1, -1, 1, size)
             found[:, s, e] = boxes.gather(2, picked)[:, :, 0]
         return found.cpu().numpy() * data.scale[:, None]

@@ -4,6 +4,7 @@
     morph              lengths and radii of links, in three published steps
     friction, gravity  x 0.8, 0.5, 0.2
     min-q              an attack on what the policy observes (see `attack`), by its scale
+    noise              its control: random observations of the same size
 
 The edits come on top of the domain that a policy was trained for, shifted or not. Every robot has
 two families of joints and two of links; a suite takes the one nearest to the shifts that DROCO
@@ -32,7 +33,8 @@ from shiftgym.making import load_domains, make_domain
 from shiftgym.modelling import Change, changes
 
 CLEAN = "clean"
-ATTACK = "min-q"
+ATTACK, NOISE = "min-q", "noise"
+OBSERVED = (ATTACK, NOISE)  # suites that change what is observed, by a scale
 NAMES = ("easy", "medium", "hard")
 FACTORS = (0.8, 0.5, 0.2)
 SCALES = (0.05, 0.1, 0.15, 0.2)
@@ -55,7 +57,7 @@ FAMILIES = {  # suite -> robot -> its family in the catalogue
     },
 }
 SCALED = ("friction", "gravity")
-SUITES = (*FAMILIES, *SCALED, ATTACK)
+SUITES = (*FAMILIES, *SCALED, *OBSERVED)
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class Level:
     Attributes:
         suite: what the user asked for, or `clean`.
         name: easy, medium, hard; of a user's file the shift's name.
-        strength: the factor of friction or gravity, or the attack's scale; None where it is no
-            number.
+        strength: the factor of friction or gravity, or the attack's or noise's scale; None where
+            it is no number.
         shift: the domain whose edits are added; None leaves the policy's own domain as it is.
     """
 
@@ -90,12 +92,12 @@ def suite_levels(name: str, robot: str, scales: Sequence[float] = SCALES) -> lis
         name: One of `SUITES`, one of the robot's families with levels easy, medium and hard, or a
             TOML file of domains (`shiftgym.load_domains`), each of which is a level.
         robot: The robot's name.
-        scales: Levels of the attack.
+        scales: Levels of the attack and of noise.
 
     Raises:
         DomainError: The robot has no such suite; the message names the nearest.
     """
-    if name == ATTACK:
+    if name in OBSERVED:
         return [Level(name, f"{scale:g}", scale) for scale in scales]
     if name in SCALED:
         made = [make_domain(robot, name, level=factor) for factor in FACTORS]

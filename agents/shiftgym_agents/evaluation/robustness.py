@@ -26,7 +26,7 @@ from shiftgym.domains import Domain, episode_steps
 from shiftgym_agents.core.places import Place, robot_of
 from shiftgym_agents.core.policy import Policy
 from shiftgym_agents.evaluation.attack import MinQAttack
-from shiftgym_agents.evaluation.perturb import ATTACK, UNPERTURBED, Level
+from shiftgym_agents.evaluation.perturb import NOISE, OBSERVED, UNPERTURBED, Level
 from shiftgym_agents.evaluation.rollouts import roll_out, rows_that_fit
 from shiftgym_agents.training.artifacts import read_checkpoint, write_text
 from shiftgym_agents.training.evaluator import SPACING, Returns
@@ -166,7 +166,7 @@ def measure(
         levels: Perturbations; the clean level is added before them.
         episodes: Per run and level.
         seed: Episode starts are drawn from this seed on, as `shiftgym eval` draws them.
-        attack: What finds the worst observations; needed where a level is of `min-q`.
+        attack: What finds other observations; needed where a level is of `min-q` or `noise`.
 
     Raises:
         ShiftgymError: There is a level of the attack, and no attack.
@@ -190,17 +190,18 @@ def measure(
 
 def _perceive(levels: Sequence[Level], attack: MinQAttack | None) -> Any:
     """Give what changes the observations of attacked levels; None where there are none."""
-    places = [k for k, level in enumerate(levels) if level.suite == ATTACK]
+    places = [k for k, level in enumerate(levels) if level.suite in OBSERVED]
     if not places:
         return None
     if attack is None:
-        raise ShiftgymError(f"Levels of {ATTACK} need an attack.")
+        raise ShiftgymError(f"Levels of {' and '.join(OBSERVED)} need an attack.")
     scales = [float(levels[k].strength or 0.0) for k in places]
+    noise = [levels[k].suite == NOISE for k in places]
     attack.restart()
 
     def perceive(obs: np.ndarray, alive: np.ndarray) -> np.ndarray:
         seen = obs.copy()
-        seen[:, places] += attack.offsets(obs[:, places], scales, alive[:, places])
+        seen[:, places] += attack.offsets(obs[:, places], scales, alive[:, places], noise)
         return seen
 
     return perceive

@@ -4,7 +4,7 @@ BOSA (Liu, Zhang, Wei, Zhuang, Kang, Gai & Wang, AAAI 2024, arXiv:2306.12755). T
 learned first (see `likelihood`): pi^(a|s) of the actions in both datasets, and an ensemble p^_e of
 the target's next states. Then TD3 (see `td3`) on source and target rows with
 
-    mask    : m = 1 where min_e log p^_e(s'|s, a) > log threshold on source rows; 1 on target rows
+    mask    : m = 1 where min_e log p^_e(s'|s, a) > limit on source rows; 1 on target rows
     critics : 1/2 sum_j mean m (Q_j(s, a) - y)^2
               + conservation sum_j mean_source max(Q_j(s, a), floor)
     actor   : -mean Q_1(s, pi(s)) / mean |Q_1| - action_cost mean log pi^(pi(s)|s)
@@ -13,15 +13,20 @@ Stated: both constraints, and values of source actions pushed down. Read in ODRL
 code at hand: densities, losses, numbers. Chosen where that copy departs from the idea: next states
 of target rows alone are learned, the mask spares target rows, states are standardised so that one
 threshold fits all robots, ten samples in the mask (drawn once, so that a source row is either in
-the support or not), a tenth of the target rows held out to stop by. Chosen besides: the floor, the
+the support or not), a tenth of the target rows held out to stop by. These rows also say how wide p^
+is, by its errors there, and where the limit lies: it rejects `mask_rejects` of them. The published
+density has a fixed deviation of 0.35 of the states' and a limit of log 0.01 (`mask_width`), so that
+it tells unknown (s, a) from known ones, but hardly one dynamics from another: next states six
+deviations of the noise away pass, all of them, where that noise is a twentieth of the states'
+spread. Chosen besides: the floor, the
 least return that the data's rewards allow, since nothing else stops the values of unsupported rows
 from falling for ever; 256 units for 750, which are slow on the CPU.
 
-Preset "paper" has no floor. Preset "official" is ODRL's copy, in which transitions that are not
-terminal are never bootstrapped: it takes the buffer's continuation flag for a termination flag, so
-that Q is about r, and tables with results of that code do not show what the method can do. Its mask
-is drawn anew in every update with one sample, on all rows, from densities of both datasets whose
-initial weights ignore the fan-in.
+Preset "paper" has no floor and the published mask. Preset "official" is ODRL's copy, in which
+transitions that are not terminal are never bootstrapped: it takes the buffer's continuation flag
+for a termination flag, so that Q is about r, and tables with results of that code do not show what
+the method can do. Its mask is drawn anew in every update with one sample, on all rows, from
+densities of both datasets whose initial weights ignore the fan-in.
 """
 
 from __future__ import annotations
@@ -34,11 +39,21 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from shiftgym.basics.ranges import Amount, AmountOrInf, Count, CountOrNone, HeldOut, Positive, Size
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import (
+    Amount,
+    AmountOrInf,
+    Count,
+    CountOrNone,
+    HeldOut,
+    Positive,
+    Share,
+    Size,
+)
 from shiftgym_agents.components.likelihood import Density, DensityOptions
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import SIDES, Batch
-from shiftgym_agents.core.losses import weighted_mean
+from shiftgym_agents.core.losses import least_return, weighted_mean
 from shiftgym_agents.methods.td3 import TD3, TD3Config, scale_free
 
 CHUNK = 1024  # rows whose densities are computed at a time
@@ -56,8 +71,12 @@ class BOSAConfig(TD3Config):
     """Weight of the values of source rows' actions in the critics' loss."""
     conservation_floor: bool = True
     """Push these down to the least return that the data's rewards allow, no further."""
+    mask_width: Literal["data", "published"] = "data"
+    """Width and limit of the mask's density by held-out target rows, or as published."""
+    mask_rejects: Share = 0.05
+    """Share of held-out target rows that the mask's limit rejects, with its width from the data."""
     threshold: AmountOrInf = 0.01
-    """Least density of a source row's next state for the row to train the critics."""
+    """Least density of a source row's next state to train the critics, with the published width."""
     mask: Literal["source", "all"] = "source"
     """Ask this of source rows, or of target rows, too."""
     mask_samples: Size = 10
@@ -86,8 +105,8 @@ class BOSAConfig(TD3Config):
     """Looks without a member improving by 1 % before a run stops."""
     bootstrap: Literal["continuing", "terminal"] = "continuing"
     """Bootstrap rows that are not terminal, or (released code) only those that are."""
-    normalize_states: Literal["none", "merged", "target"] = "merged"
-    """Standardise observations with the statistics of both datasets, or of the target's alone."""
+    normalize_states: Literal["none", "merged", "balanced", "target"] = "balanced"
+    """Standardise observations by all rows, by both datasets weighing half, or by the target's."""
 
 
 class BOSA(TD3[BOSAConfig]):
@@ -96,10 +115,16 @@ class BOSA(TD3[BOSAConfig]):
     config_class = BOSAConfig
     presets: ClassVar[Mapping[str, Any]] = {
         "ours": BOSAConfig(),
-        "paper": BOSAConfig(density_width=750, conservation_floor=False),
+        "paper": BOSAConfig(
+            density_width=750,
+            conservation_floor=False,
+            mask_width="published",
+            normalize_states="merged",
+        ),
         "official": BOSAConfig(
             conservation_floor=False,
             mask="all",
+            mask_width="published",
             mask_samples=1,
             mask_drawn="always",
             density_steps=50_000,
@@ -145,42 +170,54 @@ class BOSA(TD3[BOSAConfig]):
         self.conservation = self.per_run("conservation").flatten()
         self.action_cost = self.per_run("action_cost").flatten()
         self.least = torch.log(self.per_run("threshold"))
+        if config.mask_width == "data" and not config.density_hold_out:
+            raise ShiftgymError(
+                "--mask-width data needs held-out rows: give --density-hold-out above 0, or "
+                "--mask-width published."
+            )
+        shape = (config.density_members, 1, config.mask_samples, 2 * obs)
+        drawn = [torch.randn(shape, generator=generator) for generator in self.generators]
+        self.mask_noise = torch.stack(drawn).to(self.device, self.dtype)
         self.floor = self._least_return() if config.conservation_floor else None
         self.densities: dict[str, Tensor] = {}
         if config.mask_drawn == "once":
             self._declare_densities()
 
     def _least_return(self) -> Tensor:
-        """Give the least reward, once or for ever, whichever is less, `(R, 1, 1, 1)`."""
-        rewards = [
-            min(float(self.data.rows_of(side, run)[:, -2].min()) for side in SIDES)
-            for run in range(self.runs)
-        ]
-        least = torch.tensor(rewards, dtype=self.dtype, device=self.device)[:, None, None]
-        return torch.minimum(least, least / (1 - self.discount).clamp(min=1e-6))[:, None]
+        """Give the least return that the data's rewards allow, `(R, 1, 1, 1)`."""
+        least = torch.tensor(self.data.least_rewards(), dtype=self.dtype, device=self.device)
+        return least_return(least[:, None, None], self.discount)[:, None]
 
     def _declare_densities(self) -> None:
-        """Declare the log-density of every row's next state, and the noise it is computed with."""
+        """Declare the log-density of every row's next state."""
         for side in SIDES:
             blank = torch.full((self.runs, max(self.data.sizes[side])), math.nan, dtype=self.dtype)
             self.densities[side] = self.buffer(f"{side}_density", blank)
-        shape = (self.config.density_members, 1, self.config.mask_samples, 2 * self.obs_size)
-        drawn = [torch.randn(shape, generator=generator) for generator in self.generators]
-        self.mask_noise = torch.stack(drawn).to(self.device, self.dtype)
 
     # --- stages -----------------------------------------------------------------------------------
 
     def pretraining(self) -> list[Stage]:
         """Learn actions, then next states; then decide which rows are supported."""
-        dynamics = self.dynamics.stage()
-        if self.config.mask_drawn == "once":
-            dynamics = replace(dynamics, finish=self.store_densities)
+        dynamics = replace(self.dynamics.stage(), finish=self.settle)
         return [self.behaviour.stage(), dynamics]
 
     @torch.no_grad()
-    def store_densities(self) -> None:
-        """Freeze the densities and store every row's as a column, unless a checkpoint has them."""
+    def settle(self) -> None:
+        """Freeze the densities, measure how wide they are and where the limit lies; store them."""
         self.dynamics.finish()
+        if self.config.mask_width == "data":
+            self.dynamics.calibrate(self.mask_noise)
+            held = self.dynamics.held
+            assert held is not None
+            known = self.next_density(held.batch(), self.mask_noise)[..., 0]
+            for run, weights in enumerate(held.weights[..., 0]):
+                own = known[run, weights > 0]
+                self.least[run] = own.quantile(self.config.mask_rejects)
+        self.store_densities()
+
+    @torch.no_grad()
+    def store_densities(self) -> None:
+        """Store every row's density as a column, unless a checkpoint has it."""
         for side, table in self.densities.items():
             if table.isnan().any():
                 for part, batch in self.data.sweep(side, CHUNK):

@@ -14,16 +14,21 @@ Stated: operator, N, the minimum of values, sampling, Huber on source rows, that
 stable, that beta = 0.1 suits Hopper and 1 Walker2d. From the released script: beta 0.3 for
 HalfCheetah. Chosen: beta 0.5 for the other robots (no evidence), u cut at 0 (with it, the target
 is never above IQL's, and a ball of next states that contains s' itself is meant), penalty and
-bootstrap from one V; predicted states cut to the range of the target's, coordinate by coordinate,
-and valued no less than the worst of the states that the batch's target rows lead to. Elsewhere the
-models were taught nothing and V little, and each bootstrap from too low a value teaches still lower
-ones: without the cut they ran away on HalfCheetah (to -30,000 after 30,000 updates; the range of
-both datasets together only slowed that), with it but without the floor on Walker2d, whose beta is 1
-(to -7,000 after 20,000). The target's own values have no penalty, and so anchor the others.
+bootstrap from one V; and two things that every true value obeys, which V need not where a model
+predicts states that no data have: a predicted state that the robot's rule ends is worth 0, and none
+is worth less than the least return that the data's rewards allow. Neither moves the operator's
+fixed point; without the second, values that once fell below 0 by a model's error teach still lower
+ones, since the loop's gain then exceeds 1.
 
-Preset "official" has the released code's minimum per coordinate of the predicted states, its
-samples mu + sigma^2, its penalty from the V before its step, no hold-out; it does run, where the
-released penalty has a wrong shape.
+The models are asked about source rows, of which they saw none: what they are worth there is told
+after their training, with a warning where their error is no less than the shift (see `dynamics`).
+
+Presets: `ours`; `paper` has neither of the two, u as it is, and the published models; `official`
+is the released code, with its minimum per coordinate of the predicted states, its samples
+mu + sigma^2, its penalty from the V before its step, no hold-out (it does run, where the released
+penalty has a wrong shape, and has beta by robot and huber 30, where the release's command line has
+1 and 50); `early` is what is known of the authors' code before it: official, but Huber's loss on
+all rows, and models that stop by rows held out.
 
 The operator contracts with modulus discount for beta in [0, 1], discount (2 beta - 1) beyond.
 """
@@ -39,10 +44,12 @@ import torch
 from torch import Tensor
 
 from shiftgym.basics.ranges import Amount, Limit
+from shiftgym.envs.tasks import TASKS
 from shiftgym_agents.components.ensemble import Ensemble, EnsembleConfig
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.data import Batch
-from shiftgym_agents.core.losses import huber
+from shiftgym_agents.core.losses import huber, least_return
+from shiftgym_agents.core.places import robot_of
 from shiftgym_agents.methods.iql import IQL, IQLConfig
 
 BETA = {"hopper": 0.1, "halfcheetah": 0.3, "walker2d": 1.0}
@@ -62,10 +69,14 @@ class DROCOConfig(IQLConfig, EnsembleConfig):
     """Predicted states: mean + deviation * noise, mean, or mean + variance (released code)."""
     clamp: bool = True
     """Never raise a source row's bootstrap above V(s')."""
-    cut_states: bool = True
+    predicted_end: Literal["robot", "never"] = "robot"
+    """Value predicted states at 0 where the robot's own rule ends an episode, or nowhere."""
+    value_floor: Literal["rewards", "none"] = "rewards"
+    """Value predicted states no less than the data's rewards allow, or as V does."""
+    cut_states: bool = False
     """Cut predicted states to the range of the target's next states, coordinate by coordinate."""
-    floor_values: bool = True
-    """Value no predicted state less than all states that the batch's target rows lead to."""
+    huber_rows: Literal["source", "all"] = "source"
+    """Rows whose error counts by Huber's loss; others by half the square."""
     penalty_value: Literal["new", "old"] = "new"
     """Penalty from the value after or before its own step."""
 
@@ -74,24 +85,35 @@ class DROCOConfig(IQLConfig, EnsembleConfig):
         return replace(super().for_robot(robot), beta=BETA.get(robot, self.beta))
 
 
+RELEASED = DROCOConfig(
+    minimum="coordinate",
+    sample="mean_plus_variance",
+    predicted_end="never",
+    value_floor="none",
+    penalty_value="old",
+    model_layers=4,
+    model_activation="swish",
+    model_targets="raw",
+    model_hold_out=0.0,
+)
+
+
 class DROCO(IQL[DROCOConfig]):
     """IQL with robust bootstraps of source rows; see the module."""
 
     config_class = DROCOConfig
     presets: ClassVar[Mapping[str, Any]] = {
         "ours": DROCOConfig(),
-        "paper": DROCOConfig(
-            clamp=False, cut_states=False, floor_values=False, model_activation="swish"
+        "paper": replace(
+            RELEASED,
+            minimum="value",
+            sample="std",
+            clamp=False,
+            penalty_value="new",
+            model_hold_out=0.1,
         ),
-        "official": DROCOConfig(
-            minimum="coordinate",
-            sample="mean_plus_variance",
-            cut_states=False,
-            floor_values=False,
-            penalty_value="old",
-            model_activation="swish",
-            model_hold_out=0.0,
-        ),
+        "official": RELEASED,
+        "early": replace(RELEASED, huber_rows="all", model_hold_out=0.1),
     }
 
     def build(self) -> None:
@@ -100,6 +122,14 @@ class DROCO(IQL[DROCOConfig]):
         self.ensemble = Ensemble(self, self.config)
         self.beta, self.delta = self.per_run("beta"), self.per_run("huber")
         self.bounds = self._bounds() if self.config.cut_states else None
+        least = torch.tensor(self.data.least_rewards(), dtype=self.dtype, device=self.device)
+        self.floor = least_return(least[:, None, None], self.discount)
+        robot = robot_of(self.domains[0]) if self.config.predicted_end == "robot" else None
+        self.ends = None if robot is None else TASKS[robot].terminal
+        self.raw = [
+            torch.from_numpy(part).to(self.device, self.dtype)
+            for part in (self.data.shift, self.data.scale)
+        ]
         top = max(config.beta for config in self.configs)
         if top > 1:
             warnings.warn(
@@ -144,22 +174,22 @@ class DROCO(IQL[DROCOConfig]):
         """
         states = self.predictions(batch.source, noise)
         if self.config.minimum == "coordinate":
-            worst = self.value(states.amin(1))
+            worst = self.worth(states.amin(1))
         else:
             runs, members, rows, width = states.shape
-            values = self.value(states.reshape(runs, members * rows, width))
+            values = self.worth(states.reshape(runs, members * rows, width))
             worst = values.view(runs, members, rows, 1).amin(1)
-        if self.config.floor_values:
-            worst = worst.maximum(self.floor(batch, value))
         return self.beta * pessimism(value[:, : batch.sources], worst, self.config.clamp)
 
-    def floor(self, batch: Batch, value: Tensor) -> Tensor:
-        """Give the least of V(s') `(R, B, 1)` over target rows that bootstrap from it, `(R, 1, 1)`.
-
-        It is infinite where no target row does; with `clamp` nothing is penalised then.
-        """
-        ended = batch.target.terminated > 0
-        return value[:, batch.sources :].masked_fill(ended, torch.inf).amin(1, keepdim=True)
+    def worth(self, states: Tensor) -> Tensor:
+        """Value predicted states `(R, B, O)` as far as every true value goes, `(R, B, 1)`."""
+        value = self.value(states)
+        if self.config.value_floor == "rewards":
+            value = value.maximum(self.floor)
+        if self.ends is not None:
+            shift, scale = self.raw
+            value = value.masked_fill(self.ends(states * scale + shift)[..., None], 0.0)
+        return value
 
     def predictions(self, source: Batch, noise: Noise) -> Tensor:
         """Sample every member's next state for source rows, `(R, N, S, O)`."""
@@ -181,8 +211,10 @@ class DROCO(IQL[DROCOConfig]):
 
     def critic_errors(self, error: Tensor, batch: Batch) -> Tensor:
         """Take Huber's loss of source rows, half the square of target rows, both twice."""
-        source, target = error[:, :, : batch.sources], error[:, :, batch.sources :]
         delta = self.delta[:, None]
+        if self.config.huber_rows == "all":
+            return 2 * huber(error, delta)  # pyright: ignore[reportArgumentType]
+        source, target = error[:, :, : batch.sources], error[:, :, batch.sources :]
         return torch.cat([2 * huber(source, delta), target**2], 2)  # pyright: ignore
 
 

@@ -11,14 +11,16 @@ whose optimal logit is log p_T(s'|s,a) - log p_S(s') - log(B - 1). Then IQL, whe
 
     score    : c = cos(phi(s, a), psi(s')), in [-1, 1]
     keep     : the floor(keep * B) largest c of each batch, and every target row
-    critics  : errors of kept source rows weigh exp(weight_scale * c), those of target rows 1
+    critics  : errors of kept source rows weigh exp(weight_scale * (rank of c - 1)), target rows 1
 
 Stated: the encoders as a mutual-information estimate, filtering by score, a weight on the temporal
 difference; 16 or 64 numbers, 0.25 kept (Walker2d: 0.75). Read in released code: sizes, 7,000 steps,
 127 shared negatives, binary cross-entropy (the text has the softmax form), cosine for ranking,
-exp(c) as weight. Chosen: per-row weights; scores stored once, since the encoders are frozen; 0.75
-kept of Ant; a tenth of the target held out of the encoders' training, because 7,000 x 128 draws
-show each of 5,000 rows 180 times: compare `heldout_loss` with `contrast_loss`.
+exp(c) as weight (`weight_by` cosine). Chosen: per-row weights; the share of the batch's source rows
+that score less in place of c, since the cosine spreads by 0.03 to 0.14 around 0 on the packaged
+pairs, so that exp(c) is near 1 for all and weighs nothing; scores stored once, since the encoders
+are frozen; 0.75 kept of Ant; a tenth of the target held out of the encoders' training, because
+7,000 x 128 draws show each of 5,000 rows 180 times: compare `heldout_loss` with `contrast_loss`.
 
 Presets: `ours` is ODRL's variant; `paper` has the published shares, standardised states, a Gaussian
 policy and the softmax form; `official` is the release, whose weights `(N, 1)` meet errors `(N,)`,
@@ -45,6 +47,7 @@ from shiftgym_agents.methods.iql import IQL, IQLConfig
 
 PUBLISHED_KEEP = {"halfcheetah": 0.25, "hopper": 0.25, "walker2d": 0.75}  # others: 0.75, chosen
 COSINE = "cosine"  # column of source rows: their score
+WEIGHED = "weighed"  # column of a batch: what source rows are weighed by
 HELD_OUT = "held_out"  # column of target rows: 1 where the encoders do not train, else 0
 PIECES = 50  # a dataset is cut into so many stretches, of which some are held out
 
@@ -57,6 +60,8 @@ class IGDFConfig(IQLConfig):
     """Share of each batch's source rows that is trained on, best scores first."""
     weight_scale: Amount = 1.0
     """Weight of a kept source row in the critics' loss is exp(weight_scale * score)."""
+    weight_by: Literal["rank", "cosine"] = "rank"
+    """That score: the share of the batch's source rows with less, minus 1; or the cosine itself."""
     contrast_steps: CountOrNone = 7_000
     """Updates of the encoders before IQL."""
     contrast_batch: Size = 128
@@ -81,7 +86,11 @@ class IGDFConfig(IQLConfig):
 
 
 PUBLISHED = IGDFConfig(
-    normalize_states="merged", policy_head="gaussian", holdout=0.0, published_per_robot=True
+    weight_by="cosine",
+    normalize_states="merged",
+    policy_head="gaussian",
+    holdout=0.0,
+    published_per_robot=True,
 )
 C = TypeVar("C", bound=IGDFConfig)
 
@@ -154,11 +163,14 @@ class IGDF(IQL[C], Generic[C]):
         return self.data.columns["source"].get(COSINE)
 
     def choose(self, batch: Batch, noise: Noise) -> tuple[Batch, Tensor | None]:
-        """Keep the source rows of highest rank, and weigh them by their cosine."""
+        """Keep the source rows of highest rank, and weigh them by their score."""
         score = batch.source.columns[COSINE]
+        weighed = ranks(score) - 1 if self.config.weight_by == "rank" else score
+        batch = replace(batch, columns={**batch.columns, WEIGHED: batch.on_source(weighed)})
         kept = batch.keep_sources(self.rank(batch, score), self.kept)
         own = kept.source.columns[COSINE]
-        weights = kept.on_source(torch.exp(self.weight_scale * own), 1.0)
+        weights = torch.exp(self.weight_scale * kept.source.columns[WEIGHED])
+        weights = kept.on_source(weights, 1.0)
         logged = {"cosine": score, "cosine_std": score.std(1), "kept_cosine": own}
         for name, values in logged.items():
             self.log(name, values)
@@ -169,6 +181,12 @@ class IGDF(IQL[C], Generic[C]):
     def rank(self, batch: Batch, score: Tensor) -> Tensor:
         """Give what source rows are ranked by, `(R, S, 1)`, the highest first."""
         return score
+
+
+def ranks(scores: Tensor) -> Tensor:
+    """Give the share of other rows that score strictly less, `(R, S, 1)`; ties stay ties."""
+    below = (scores > scores.mT).sum(-1, keepdim=True)
+    return below.to(scores.dtype) / max(scores.shape[1] - 1, 1)
 
 
 def contrast_errors(own: Tensor, others: Tensor, kind: str = "bce") -> Tensor:

@@ -12,6 +12,13 @@ One step goes value -> critics -> Polyak -> actor. The default "ours" is the var
 cross-domain result descends from (ODRL's): 128 + 128 rows, imitation = mean over action dimensions
 of (tanh mean - a)^2, V(s') from the value just updated, u from the one before, cosine decay of the
 actor's step size only. Other published choices are options; the presets say which.
+
+Presets `paper` and `official` have a Gaussian policy and, on the three robots whose rewards the JAX
+release scales, rewards scaled by returns: by one factor of the pair, since a single-domain release
+does not say what two datasets would get, and factors of their own would make one domain's rewards
+count up to 24 times the other's. `official` adds that release's initial weights and its floor of
+log-deviations. Not reproduced: its dropout in the hands' actors. On the target alone both take 256
+rows per update, as the release does.
 """
 
 from __future__ import annotations
@@ -23,7 +30,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import torch
 from torch import Tensor
 
-from shiftgym.basics.ranges import Amount, Level, Limit, Share, SomeShare
+from shiftgym.basics.ranges import Amount, Level, Limit, Number, Share, SomeShare
 from shiftgym_agents.core.agent import Agent, Config, Noise, Stage
 from shiftgym_agents.core.data import Batch, Scaling
 from shiftgym_agents.core.losses import advantage_weights, expectile, weighted_mean
@@ -31,6 +38,7 @@ from shiftgym_agents.core.nets import Net, Parameter, minimise, orthogonal_mlp
 from shiftgym_agents.core.networks import init_mlp
 
 LOG_STD_RANGE = (-20.0, 2.0)
+SCALED = ("hopper", "walker2d", "halfcheetah")  # whose rewards the release scales by returns
 HANDS = ("pen", "door", "hammer", "relocate")
 
 
@@ -59,10 +67,12 @@ class IQLConfig(Config):
     """Bootstrap the critics from the value after or before its own step."""
     init: Literal["uniform", "orthogonal"] = "uniform"
     """Initial weights: PyTorch's uniform, or orthogonal with gain sqrt(2)."""
-    normalize_states: Literal["none", "merged", "target"] = "none"
-    """Standardise observations with the statistics of both datasets, or of the target's alone."""
+    normalize_states: Literal["none", "merged", "balanced", "target"] = "none"
+    """Standardise observations by all rows, by both datasets weighing half, or by the target's."""
     normalize_reward: Literal["none", "returns"] = "none"
-    """Scale each dataset's rewards by 1000 / (best - worst return of a trajectory)."""
+    """Scale a pair's rewards by 1000 / (best - worst return of a trajectory in either dataset)."""
+    log_std_floor: Number = LOG_STD_RANGE[0]
+    """Least log-deviation of a Gaussian policy."""
 
     @property
     def scaling(self) -> Scaling:
@@ -70,11 +80,13 @@ class IQLConfig(Config):
         return Scaling(self.normalize_states, self.normalize_reward)
 
     def for_robot(self, robot: str) -> Self:
-        """Imitate more on the hands, as published: temperature 0.5 there, 3 elsewhere."""
-        return replace(self, temperature=0.5) if robot in HANDS else self
+        """Imitate more on the hands, and scale rewards of three robots only, as published."""
+        chosen = self if robot in SCALED else replace(self, normalize_reward="none")
+        return replace(chosen, temperature=0.5) if robot in HANDS else chosen
 
 
 PAPER = IQLConfig(policy_head="gaussian", advantage="new_v", normalize_reward="returns")
+OFFICIAL = replace(PAPER, init="orthogonal", log_std_floor=-5.0)
 C = TypeVar("C", bound=IQLConfig)
 
 
@@ -99,7 +111,7 @@ class IQL(Agent[C], Generic[C]):
     presets: ClassVar[Mapping[str, Any]] = {
         "ours": IQLConfig(),
         "paper": PAPER,
-        "official": replace(PAPER, init="orthogonal"),
+        "official": OFFICIAL,
     }
     value_rows: ClassVar[Literal["all", "target"]] = "all"
     actor_rows: ClassVar[Literal["all", "target"]] = "all"
@@ -119,7 +131,8 @@ class IQL(Agent[C], Generic[C]):
             start = torch.zeros(self.runs, 1, self.act_size)
             self.log_std = self.parameter("log_std", start, decay_steps=config.steps)
         self.level, self.temperature = self.per_run("expectile"), self.per_run("temperature")
-        self.discount = self.per_run("discount")
+        self.discount, self.tau = self.per_run("discount"), self.per_run("tau")
+        self.weight_cap, self.least_std = self.per_run("weight_cap"), self.per_run("log_std_floor")
 
     @property
     def actor(self) -> Net:
@@ -236,15 +249,14 @@ class IQL(Agent[C], Generic[C]):
             weights = weights[:, None].expand(-1, 2, -1, -1)
         loss = 2 * weighted_mean(errors, weights)  # the sum of two means
         minimise(loss, self.critic)
-        self.critic_copy.follow(self.critic, self.config.tau)
+        self.critic_copy.follow(self.critic, self.tau)
         self.log("critic_loss", loss)
         self.log("q", q)
 
     def update_actor(self, batch: Batch, advantage: Tensor, noise: Noise) -> None:
         """Step the actor by advantage-weighted imitation."""
-        cap = self.config.weight_cap
         rows = batch.target if self.actor_rows == "target" else batch
-        weights = advantage_weights(advantage, self.temperature, cap)
+        weights = advantage_weights(advantage, self.temperature, self.weight_cap)
         output = self.actor(rows.obs)
         loss = self.actor_loss(self.imitation(output, rows.act), weights)
         penalty = self.policy_penalty(rows, output, noise)
@@ -253,7 +265,7 @@ class IQL(Agent[C], Generic[C]):
         trained = [self._actor] if self.log_std is None else [self._actor, self.log_std]
         minimise(loss if penalty is None else loss + penalty, *trained)
         self.log("actor_loss", loss)
-        self.log("capped_weights", (weights >= cap).to(self.dtype))
+        self.log("capped_weights", (weights >= self.weight_cap).to(self.dtype))
 
     def actor_loss(self, imitation: Tensor, weights: Tensor) -> Tensor:
         """Give each run's weighted imitation loss `(R,)` from `(R, B, 1)` each."""
@@ -263,7 +275,7 @@ class IQL(Agent[C], Generic[C]):
         """Give how badly the actor imitates each row, `(R, B, 1)`."""
         error = torch.tanh(output[..., : self.act_size]) - act
         if self.log_std is not None:  # -log N(a; tanh mean, std), without its constant
-            log_std = self.log_std.rows.clamp(*LOG_STD_RANGE)
+            log_std = self.log_std.rows.maximum(self.least_std).clamp(max=LOG_STD_RANGE[1])
             return (0.5 * (error / log_std.exp()) ** 2 + log_std).sum(-1, keepdim=True)
         if self.config.bc_reduce == "sum":
             return (error**2).sum(-1, keepdim=True)
@@ -274,3 +286,8 @@ class TargetIQL(IQL[IQLConfig]):
     """IQL on the target data alone: what any use of source data must beat."""
 
     uses_source = False
+    presets: ClassVar[Mapping[str, Any]] = {
+        "ours": IQLConfig(),
+        "paper": replace(PAPER, batch=256),
+        "official": replace(OFFICIAL, batch=256),
+    }

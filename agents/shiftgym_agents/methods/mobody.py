@@ -87,6 +87,11 @@ PAPER = MOBODYConfig(
     source_reward_cost=1.0,
     bc_judges="policy",
     bc_temperature=1.0,
+    model_aims="state",
+    classifier_noise=1.0,
+    classifier_hold_out=0.0,
+    disagreement_units="raw",
+    disagreement_limit=10.0,
     rollout_source=50_000,
     rollout_target=2_000,
     rollout_pairs=50_000,
@@ -98,8 +103,13 @@ OFFICIAL = MOBODYConfig(
     model_batch=256,
     model_standard=False,
     classifier_form="bounded",
+    classifier_noise=1.0,
+    classifier_hold_out=0.0,
     classifier_inputs="raw",
     penalty=0.1,
+    model_aims="state",
+    disagreement_units="raw",
+    disagreement_limit=10.0,
     disagreement_dims="but_last",
     model_ends="released",
     rollout_source=50_000,
@@ -137,7 +147,7 @@ class MOBODY(TD3[MOBODYConfig]):
         if config.source_reward == "dara":
             self.classifiers = Classifiers(self, config)
         self.eta, self.ratio_clip = self.per_run("eta"), self.per_run("ratio_clip")
-        self.temperature = self.per_run("bc_temperature")
+        self.temperature, self.cap = self.per_run("bc_temperature"), self.per_run("bc_cap")
         self.weight, self.bc_weight = (
             self.per_run(name).flatten() for name in ("weight", "bc_weight")
         )
@@ -148,7 +158,7 @@ class MOBODY(TD3[MOBODYConfig]):
         """Learn dynamics, then to tell domains apart; then make the first model rows."""
         stages = [self.dynamics.stage()] if self.made or self.classifiers is None else []
         if self.classifiers is not None:
-            stages.append(replace(self.classifiers.stage(), finish=self.classifiers.freeze))
+            stages.append(self.classifiers.stage())
         learned = stages[-1].finish
 
         def finish() -> None:
@@ -190,6 +200,11 @@ class MOBODY(TD3[MOBODYConfig]):
 
     # --- one update -------------------------------------------------------------------------------
 
+    def noise_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Ask for as much smoothing as there are rows with the model's."""
+        shapes = super().noise_shapes()
+        return {name: (rows + self.made, *rest) for name, (rows, *rest) in shapes.items()}
+
     def prepare(self, batch: Batch, noise: Noise) -> Batch:
         """Give source rows their rewards, and add the model's rows."""
         extra = batch.columns[EXTRA]
@@ -213,7 +228,7 @@ class MOBODY(TD3[MOBODYConfig]):
             if judged is None:
                 judged = self.action_values(obs, act)
             relative = judged / judged.abs().mean(1, keepdim=True).clamp(min=1e-8)
-            weights = advantage_weights(relative, self.temperature, self.config.bc_cap)
+            weights = advantage_weights(relative, self.temperature, self.cap)
         self.log("imitation_weight", weights)
         error = ((action[:, :count] - act) ** 2).mean(2, keepdim=True)
         return self.weight * scale_free(q) + self.bc_weight * weighted_mean(error, weights)

@@ -13,9 +13,9 @@ Lyu et al., "Cross-Domain Offline Policy Adaptation with Optimal Transport and D
 Stated by the paper: the three stages, the filter by deviation, weights exp(d'), the support term.
 Read in the released code: d' and the filter per batch, the extremes taken before the filter; value
 and actor unweighted; support on the rows kept; squared errors summed over action dimensions, which
-`support` is calibrated against; keep 0.8; support 0.1 for kinematic targets, else 0.5.
-Inferred: the paper's own scope of the filter is the dataset. Chosen here: CVAE width and samples of
-"ours", which keep OTDF near IQL's speed, and what transport.py says.
+`support` is calibrated against; keep 0.8; support 0.1 for kinematic shifts, on whichever side, else
+0.5. Inferred: the paper's own scope of the filter is the dataset. Chosen here: CVAE width and
+samples of "ours", which keep OTDF near IQL's speed, and what transport.py says.
 
 Presets. "paper": published equations: filter and extremes over the dataset, KL of weight 1, support
 on all rows drawn, the CVAE of the release. "official": the release with its defects: the actor's
@@ -36,6 +36,7 @@ from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Amount, Count, CountOrNone, Positive, Size, SomeShare
+from shiftgym.datasets.names import dataset_name
 from shiftgym.domains import Domain
 from shiftgym_agents.components.cvae import CVAE
 from shiftgym_agents.components.transport import Transport, deviations, require_pot, require_rows
@@ -43,7 +44,6 @@ from shiftgym_agents.core.agent import Agent, Config, Noise, Stage
 from shiftgym_agents.core.data import SIDES, Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.pairs import TrainingPair
-from shiftgym_agents.core.places import Place
 from shiftgym_agents.methods.iql import HANDS, IQL, LOG_STD_RANGE, IQLConfig
 
 DEVIATION = "deviation"  # column of source rows: transport's d
@@ -63,7 +63,7 @@ class OTDFConfig(IQLConfig):
     filter_scope: Literal["batch", "dataset"] = "batch"
     """Rank and rescale deviations within each batch, or within the whole source dataset."""
     support: Amount | None = None
-    """Weight of the support term; None for 0.1 where the target's shift is kinematic, else 0.5."""
+    """Weight of the support term; None for 0.1 where a shift of the pair is kinematic, else 0.5."""
     support_rows: Literal["kept", "all"] = "kept"
     """Ask for support at the kept source rows and the target's, or at all rows drawn."""
     policy_weights: Literal["row", "scalar"] = "row"
@@ -103,21 +103,26 @@ class OTDFConfig(IQLConfig):
             self.transport_mass,
         )
 
-    def for_domain(self, domain: Place) -> Self:
-        """Choose `support` for a target where it was left open: published values, 0.5 on hands.
+    def for_pair(self, pair: TrainingPair) -> Self:
+        """Choose `support` where it was left open: published values, 0.5 on hands.
+
+        Published pairs go both ways, so either side may be the shifted one. Arrays are of the
+        domain that their name says, if it does.
 
         Raises:
             ShiftgymError: nothing is known of the target.
         """
         if self.support is not None:
             return self
-        if not isinstance(domain, Domain):
+        if not isinstance(pair.domain, Domain):
             raise ShiftgymError(
                 "How much support weighs is known for shiftgym's robots only: add --support 0.5 "
-                "(published: 0.1 for targets with other joints, 0.5 for others)."
+                "(published: 0.1 for pairs with other joints, 0.5 for others)."
             )
-        kinematic = (domain.shift or "").startswith("kinematic") and domain.robot not in HANDS
-        return replace(self, support=0.1 if kinematic else 0.5)
+        sources = [shift_of(name) for name in str(pair.names[0]).split(" + ")]
+        kinematic = any(s.startswith("kinematic") for s in (*sources, pair.domain.shift or ""))
+        weak = kinematic and pair.domain.robot not in HANDS
+        return replace(self, support=0.1 if weak else 0.5)
 
 
 RELEASED = OTDFConfig(cvae_width=750, cvae_samples=10)
@@ -142,10 +147,10 @@ class OTDF(IQL[C], Generic[C]):
     def __init__(
         self, configs: C | Sequence[C], pairs: Sequence[TrainingPair], *args: Any, **kwargs: Any
     ) -> None:
-        """Settle what the target's shift decides, and refuse what transport cannot measure."""
+        """Settle what the pair's shifts decide, and refuse what transport cannot measure."""
         require_pot()
         each = [configs] * len(pairs) if isinstance(configs, Config) else list(configs)
-        chosen = [c.for_domain(p.domain) for c, p in zip(each, pairs, strict=True)]
+        chosen = [c.for_pair(p) for c, p in zip(each, pairs, strict=True)]
         self._titles = [" -> ".join(map(str, pair.names)) for pair in pairs]
         super().__init__(chosen, pairs, *args, **kwargs)
 
@@ -256,6 +261,14 @@ class OTDF(IQL[C], Generic[C]):
         if self.config.policy_weights == "scalar":
             return weighted_mean(weights) * weighted_mean(imitation)
         return super().actor_loss(imitation, weights)
+
+
+def shift_of(name: str) -> str:
+    """Give the shift of the domain that a dataset's name tells; empty for none."""
+    try:
+        return dataset_name(name).domain.shift or ""
+    except ShiftgymError:
+        return ""
 
 
 def rescaled(deviation: Tensor, top: Tensor, bottom: Tensor) -> Tensor:

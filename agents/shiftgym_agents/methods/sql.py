@@ -16,9 +16,10 @@ as weight. Chosen: trained on source and target rows like IQL; alpha = 0.1 and r
 has them (the release of SQL has alpha = 1 and rewards scaled to 1000 / range of returns).
 `expectile` and `temperature` belong to IQL and play no part here.
 
-Presets: `ours`; `paper` and `official` scale rewards by returns, alpha = 1, and have a Gaussian
-policy; `paper` weighs by [z]_+, `official` by the clipped advantage, with layer normalisation in
-the value (without its learned scale and shift, unlike the release) and orthogonal weights.
+Presets: `ours`; `paper` and `official` scale rewards by returns (see `iql`), alpha = 1, and have a
+Gaussian policy; `paper` weighs by [z]_+, `official` by the clipped advantage, with layer
+normalisation in the value (without its learned scale and shift, unlike the release) and orthogonal
+weights.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class SQL(IQL[C], Generic[C]):
 
     def update_actor(self, batch: Batch, advantage: Tensor, noise: Noise) -> None:
         """Step the actor by imitation of the actions that the value finds best."""
-        weights = advantage.clamp(0, self.config.weight_cap)
+        weights = advantage.clamp(min=0).minimum(self.weight_cap)
         if self.config.policy_weight == "sparse":
             weights = sparse_weights(advantage, self.alpha)
         loss = self.actor_loss(self.imitation(self.actor(batch.obs), batch.act), weights)

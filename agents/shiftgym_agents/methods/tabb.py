@@ -131,7 +131,7 @@ class TABB(IQL[TABBConfig]):
             y = batch.reward + self.discount * (1 - batch.terminated) * self.anchor(after)
         critic_loss = 2 * weighted_mean((self.anchor_critic(pairs) - y[:, None]) ** 2)
         minimise(critic_loss, self.anchor_critic)
-        self.anchor_copy.follow(self.anchor_critic, self.config.tau)
+        self.anchor_copy.follow(self.anchor_critic, self.tau)
         self.log("anchor_loss", loss)
         self.log("anchor_critic_loss", critic_loss)
 
@@ -222,7 +222,7 @@ class TABB(IQL[TABBConfig]):
         """Step the value as IQL does; let its Polyak copy follow where it is the anchor."""
         advantage = super().update_value(batch, best)
         if self.config.anchor == "polyak":
-            self.anchor.follow(self.value, self.config.tau)
+            self.anchor.follow(self.value, self.tau)
         return advantage
 
     def critic_inputs(self, batch: Batch) -> Tensor:

@@ -48,8 +48,8 @@ class TD3Config(Config):
     """Bootstrap from actions of the actor's Polyak copy, or of the actor itself."""
     actor_q: Literal["first", "min"] = "first"
     """The actor climbs the first critic, or the lower of both."""
-    normalize_states: Literal["none", "merged", "target"] = "none"
-    """Standardise observations with the statistics of both datasets, or of the target's alone."""
+    normalize_states: Literal["none", "merged", "balanced", "target"] = "none"
+    """Standardise observations by all rows, by both datasets weighing half, or by the target's."""
 
     @property
     def scaling(self) -> Scaling:
@@ -86,6 +86,7 @@ class TD3(Agent[C], Generic[C]):
         if self.config.target_actor:
             self.next_actor = self.target_of("actor_copy", self._actor)
         self.discount, self.smoothing = self.per_run("discount"), self.per_run("smoothing")
+        self.tau, self.clip = self.per_run("tau"), self.per_run("smoothing_clip")
         self.smoothed = any(config.smoothing > 0 for config in self.configs)
 
     @property
@@ -123,8 +124,8 @@ class TD3(Agent[C], Generic[C]):
         action = torch.tanh(self.next_actor(batch.next_obs))
         if not self.smoothed:
             return action
-        clip = self.config.smoothing_clip
-        return (action + (self.smoothing * noise["smoothing"]).clamp(-clip, clip)).clamp(-1, 1)
+        blur = (self.smoothing * noise["smoothing"]).maximum(-self.clip).minimum(self.clip)
+        return (action + blur).clamp(-1, 1)
 
     def targets(self, batch: Batch, noise: Noise) -> Tensor:
         """Give what the critics regress to, `(R, B, 1)`, without gradient."""
@@ -164,9 +165,9 @@ class TD3(Agent[C], Generic[C]):
         copies = [self.critic_copy] + ([self.next_actor] if self.config.target_actor else [])
         with only_where(due, self.actor, *copies):  # a graph cannot branch, but it can undo
             loss = self.update_actor(batch, noise)
-            self.critic_copy.follow(self.critic, self.config.tau)
+            self.critic_copy.follow(self.critic, self.tau)
             if self.config.target_actor:
-                self.next_actor.follow(self.actor, self.config.tau)
+                self.next_actor.follow(self.actor, self.tau)
         self.log("actor_loss", loss * due * delay)
 
     def update_critics(self, batch: Batch, y: Tensor, noise: Noise) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shiftgym_agents.evaluation.perturb import ATTACK, CLEAN, Level
+from shiftgym_agents.evaluation.perturb import CLEAN, OBSERVED, Level
 from shiftgym_agents.reports.robustness import Curve, labels, overall
 
 PANELS = ("normalised score", "% of score lost\n(ratio of means)")
@@ -84,18 +84,18 @@ def _panel(axes: Any, shown: Sequence[Curve], suite: str, kind: int) -> None:
     axes.axhline(0, color="0.6", lw=0.8, zorder=0)
     axes.set_xticks(places, [_tick(levels[k]) for k in own])
     axes.grid(alpha=0.3, axis="y")
-    if suite == ATTACK:
+    if suite in OBSERVED:
         axes.set_xlabel("scale, in standard deviations")
 
 
 def _places(levels: Sequence[Level]) -> np.ndarray:
     """Place levels along the axis: the attack by its scale, others at equal distances."""
-    if levels[-1].suite == ATTACK:
+    if levels[-1].suite in OBSERVED:
         return np.array([level.strength or 0.0 for level in levels])
     return np.arange(len(levels), dtype=float)
 
 
 def _tick(level: Level) -> str:
-    if level.suite == ATTACK or level.strength is None:
+    if level.suite in OBSERVED or level.strength is None:
         return level.name
     return f"{level.name}\nx {level.strength:g}"

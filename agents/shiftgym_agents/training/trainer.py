@@ -201,8 +201,14 @@ class Trainer:
         return ((self.step if step is None else step) // every + 1) * every
 
     def _finish(self, stage: Stage) -> None:
-        if stage.finish is not None:
-            stage.finish()
+        if stage.finish is None:
+            return
+        before = dict(self.agent.told)
+        stage.finish()
+        news = {name: v for name, v in self.agent.told.items() if name not in before}
+        if news and self.options.progress:
+            said = (f"{name} {', '.join(f'{x:.2f}' for x in v)}" for name, v in news.items())
+            tqdm.write(f"{stage.name}: {'; '.join(said)}")
 
     # --- records ----------------------------------------------------------------------------------
 
@@ -283,6 +289,8 @@ class Trainer:
             if pair.reference is not None and scores:
                 entry |= {"score": _number(scores[-1])}
                 entry |= {"score_last5": _number(float(np.mean(scores)))}
+            told = {name: _number(float(v[run])) for name, v in self.agent.told.items()}
+            entry |= {"told": told} if told else {}
             runs.append(entry | {"diverged": self.diverged.get(run)})
         rate = self.total * len(self.seeds) / max(self.seconds, 1e-9)
         return {"runs": runs, "seconds": self.seconds, "run_updates_per_second": rate}

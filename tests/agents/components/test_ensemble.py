@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,16 +14,18 @@ from agent_helpers import distance, make_arrays, make_pair, small, train, weight
 
 import shiftgym
 from shiftgym.basics.errors import ShiftgymError
+from shiftgym_agents.components.answers import answers, tellable
+from shiftgym_agents.components.dynamics import each, split
 from shiftgym_agents.components.ensemble import (
     DECAY,
     LOG_VARIANCE_RANGE,
     Ensemble,
     aims,
     bounded,
-    each,
+    decays,
     small_normal_mlp,
-    split,
 )
+from shiftgym_agents.components.holdout import stretches
 from shiftgym_agents.core.networks import mlp, run_generators, unpack
 from shiftgym_agents.core.pairs import ArrayPair
 from shiftgym_agents.methods.droco import DROCO, DROCOConfig
@@ -137,18 +140,23 @@ def test_loss_is_the_members_sum_and_decay() -> None:
     batch, expected = agent.data.batch(places, 0), torch.zeros((), dtype=torch.float64)
     for member in range(3):
         own = slice(32 * member, 32 * (member + 1))
-        mean, v = ensemble(batch.obs_act[:, own])
-        error = (mean[0, member] - aims(batch)[0, own]) ** 2
+        mean, v = ensemble.standard(batch.obs_act[:, own])
+        aim = (aims(batch)[0, own] - ensemble.aim_shift[0]) / ensemble.aim_scale[0]
+        error = (mean[0, member] - aim) ** 2
         expected = expected + (error * torch.exp(-v[0, member]) + v[0, member]).mean()
         layers = unpack(net.rows[0, member][None], net.sizes)
-        for (weight, _), cost in zip(layers, DECAY, strict=True):
+        for (weight, _), cost in zip(layers, decays(len(layers)), strict=True):
             expected = expected + cost / 2 * (weight**2).sum()
     (gradient,) = torch.autograd.grad(expected, [net.rows])
     running.run(1)
     assert torch.allclose(net.state["m"] * 10, gradient, atol=1e-12)
 
 
-def test_inputs_are_standardised_over_training_rows() -> None:
+def test_decay_is_published_for_four_layers_and_in_between_for_fewer() -> None:
+    assert tuple(decays(5)) == DECAY and decays(3) == [DECAY[0], DECAY[2], DECAY[4]]
+
+
+def test_inputs_and_targets_are_standardised_over_training_rows() -> None:
     agent = make_droco()
     ensemble = agent.ensemble
     assert ensemble.held is not None
@@ -158,6 +166,12 @@ def test_inputs_are_standardised_over_training_rows() -> None:
         rows = agent.data.rows_of("target", run)[:, :14].numpy()[keep]
         assert ensemble.shift[run, 0].numpy() == pytest.approx(rows.mean(0))
         assert ensemble.scale[run, 0].numpy() == pytest.approx(rows.std(0))
+        whole = agent.data.rows_of("target", run).numpy()[keep]
+        change = whole[:, 14 : 14 + 11] - whole[:, :11]
+        aim = np.concatenate([whole[:, -2:-1], change], 1)
+        assert ensemble.aim_shift[run, 0].numpy() == pytest.approx(aim.mean(0))
+        assert ensemble.aim_scale[run, 0].numpy() == pytest.approx(aim.std(0))
+        assert ensemble.usual[1][run, 0].numpy() == pytest.approx(change.std(0))
 
 
 def test_initial_weights_are_small_and_cut() -> None:
@@ -221,9 +235,93 @@ def test_best_members_are_kept_and_runs_stop() -> None:
     for run, members in best.items():
         for member, when in enumerate(members):
             assert torch.equal(net.rows[run, member], seen[when][run, member])
-    assert held.column not in agent.data.columns["target"]
+    assert not {*held.columns.values()} & agent.data.columns["target"].keys()
     agent.ensemble.finish()  # again, as when training resumes
     assert torch.equal(net.rows[0, 2], seen[3][0, 2])
+
+
+def test_no_run_stops_on_the_plateau_that_training_opens_with() -> None:
+    """The first run knows no more than the mean change; the second learned, and then no more."""
+    agent = make_droco(runs=2, model_patience=3)
+    held = agent.ensemble.held
+    assert held is not None
+    plateau = torch.tensor([[1.0, 1.02, 0.97], [0.5, 0.6, 0.5]], dtype=torch.float64)
+    for _ in range(10):
+        held.look(plateau[..., None, None].expand(2, 3, 20, 1), torch.ones(2).double())
+    assert held.active.tolist() == [1, 0]
+    for _ in range(4):
+        held.look(0.5 * plateau[..., None, None].expand(2, 3, 20, 1), torch.ones(2).double())
+    assert held.over
+
+
+def test_looks_compare_with_knowing_the_mean_change_alone(monkeypatch: Any) -> None:
+    found: dict[str, Any] = {}
+    for targets in ("standard", "raw"):
+        agent = make_droco(model_targets=targets)
+        held = agent.ensemble.held
+        assert held is not None
+        monkeypatch.setattr(held, "look", lambda *given, to=targets: found.update({to: given}))
+        with torch.no_grad():
+            agent.ensemble.net.rows.zero_()  # predicts 0 in the units that are learned
+        agent.ensemble.look()
+        errors, blank = found[targets]
+        own = held.mean(errors)[:, 0]
+        assert blank.shape == own.shape == (2,)
+        assert torch.allclose(own, blank) is (targets == "standard") and (own >= blank - 0.1).all()
+
+
+def test_neighbours_are_held_out_together() -> None:
+    places = stretches(5000, 500, torch.Generator().manual_seed(0))
+    assert len(places.unique()) == 500
+    assert int((places.sort().values.diff() != 1).sum()) < 6  # five stretches of 100 rows
+    assert len(stretches(7, 3, torch.Generator().manual_seed(0)).unique()) == 3
+
+
+# --- how good it is -------------------------------------------------------------------------------
+
+
+def test_quality_is_that_of_the_simulators_answers() -> None:
+    """The packaged rows are their domain's own: it answers them by their next states."""
+    flat = shiftgym.load("hopper-kinematic/medium")
+    own = {name: np.asarray(flat[name][:600]) for name in make_arrays(1, 0)}
+    rows = tellable(shiftgym.domain("hopper-kinematic"), own["observations"])
+    own = {name: array[rows] for name, array in own.items()}
+
+    def judged(where: str, predict: Any) -> dict[str, float]:
+        domain = shiftgym.domain(where)
+        agent = make_droco(pairs=[ArrayPair(own, own, domain)])
+        agent.ensemble.predict = lambda obs, act: predict(domain, obs, act)
+        agent.ensemble.judge()
+        return {name: float(values[0]) for name, values in agent.told.items()}
+
+    def still(domain: Any, obs: torch.Tensor, act: torch.Tensor) -> torch.Tensor:
+        return obs[:, None].expand(-1, 3, -1, -1)
+
+    def right(domain: Any, obs: torch.Tensor, act: torch.Tensor) -> torch.Tensor:
+        found = torch.from_numpy(answers(domain, obs[0].numpy(), act[0].numpy()))
+        return found.expand(1, 3, -1, -1)
+
+    with pytest.warns(UserWarning, match="smaller than the model's error"):
+        found = judged("hopper-kinematic", still)
+    assert found["model_shift"] < 1e-3 and found["model_held_out"] == pytest.approx(1)
+    assert found["model_on_source"] > 0.3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = judged("hopper-morph", right)
+    assert found["model_shift"] > 0.1 and found["model_on_source"] < 1e-6
+
+
+@pytest.mark.parametrize("name", ["pen", "halfcheetah", "hopper"])
+def test_states_are_told_by_observations_that_hold_them(name: str) -> None:
+    width = {"pen": 45, "halfcheetah": 17, "hopper": 11}[name]
+    seen = np.zeros((3, width))
+    seen[1, -1] = 10.0  # clipped, in the hopper
+    told = tellable(shiftgym.domain(f"{name}-kinematic{'-medium' * (name == 'pen')}"), seen)
+    expected = {"pen": [False] * 3, "halfcheetah": [True] * 3, "hopper": [True, False, True]}
+    assert told.tolist() == expected[name]
+
+
+# --- runs of other sizes --------------------------------------------------------------------------
 
 
 def test_runs_hold_out_a_share_of_their_own_rows() -> None:
@@ -267,3 +365,4 @@ def test_defaults_are_those_of_the_file() -> None:
     config = DROCOConfig()
     assert (config.members, config.model_width, config.model_rate) == (7, 200, 1e-3)
     assert (config.model_batch, config.model_hold_out, config.model_patience) == (256, 0.1, 5)
+    assert (config.model_layers, config.model_targets) == (2, "standard")

@@ -46,6 +46,25 @@ def test_leaving_the_second_stage_out() -> None:
     assert agent.latents.held is None and not agent.latents.predictor.rows.requires_grad
 
 
+def test_the_first_stages_predictor_is_kept_where_the_second_makes_it_worse() -> None:
+    agent = make_latents()
+    first, second, *_ = agent.latents.stages()
+    assert first.finish is not None and second.check is not None and second.finish is not None
+    first.finish()
+    best = agent.latents.predictor.rows.detach().clone()
+    other = make_latents()
+    other.load(agent.save())
+    for one in (agent, other):
+        with torch.no_grad():
+            one.latents.predictor.rows.add_(1e3)
+    other.latents.freeze()  # again, as when training resumes: no look at other weights
+    for one in (agent, other):
+        one.latents.look()
+        assert one.latents.held is not None
+        one.latents.held.restore()
+        assert torch.equal(one.latents.predictor.rows, best)
+
+
 def test_next_latents_carry_no_gradient() -> None:
     agent = make_latents()
     batch = agent.data.batch(torch.arange(BATCH)[None], 0)
@@ -53,7 +72,8 @@ def test_next_latents_carry_no_gradient() -> None:
     with torch.no_grad():
         after = agent.latents.state(batch.next_obs)
     output = agent.latents.predictor(agent.latents.pair(agent.latents.state(batch.obs), batch.act))
-    missed = (agent.latents.weights * (output[..., 1:] - after) ** 2).mean(-1, keepdim=True)
+    guess = agent.latents.normalise(output[..., 1:])  # as it is used later
+    missed = (agent.latents.weights * (guess - after) ** 2).mean(-1, keepdim=True)
     loss = ((output[..., :1] - batch.reward) ** 2 + missed).sum()
     ours = torch.autograd.grad(agent.latents.errors(batch).sum(), [encoder.rows])[0]
     assert torch.allclose(ours, torch.autograd.grad(loss, [encoder.rows])[0])
@@ -65,10 +85,13 @@ def test_next_latents_carry_no_gradient() -> None:
 def test_predicting_the_mean_costs_one_per_dimension(spread: str, cost: float | None) -> None:
     pair = make_pair()
     still = {**pair.target, "next_observations": pair.target["observations"]}
-    agent = make_latents(replace(pair, target=still), latent_spread=spread, reward_cost=0.0)
+    values: dict[str, Any] = {"latent_spread": spread, "latent_norm": "none", "reward_cost": 0.0}
+    agent = make_latents(replace(pair, target=still), **values)
     batch = next(iter(agent.data.sweep("target")))[1]
     latents = agent.latents
     with torch.no_grad():
+        latents.state_encoder.rows.mul_(3)  # latents of some size
+        latents.reweigh()
         z = latents.state(batch.obs)
         (weight, bias) = latents.predictor.layers()[-1]
         weight.zero_()

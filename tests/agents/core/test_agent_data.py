@@ -62,8 +62,21 @@ def test_rewards_without_whole_trajectories_cannot_be_scaled() -> None:
     from shiftgym_agents.methods.iql import IQL, IQLConfig
 
     flat = {"terminated": np.zeros(200, bool), "truncated": np.zeros(200, bool)}
+    pair = broken(flat)
+    alone = dataclasses.replace(pair, source=pair.target)
     with pytest.raises(ShiftgymError, match="--normalize-reward none"):
-        IQL(IQLConfig(normalize_reward="returns"), [broken(flat)], [0])
+        IQL(IQLConfig(normalize_reward="returns"), [alone], [0])
+    IQL(IQLConfig(normalize_reward="returns"), [pair], [0])  # the source has some
+
+
+def test_balanced_statistics_are_those_of_as_many_rows_of_both() -> None:
+    pair = make_pair(source=400, target=200)
+    twice = {name: np.concatenate([array] * 2) for name, array in pair.target.items()}
+    even = dataclasses.replace(pair, target=twice)
+    one = Data([pair], scaling=Scaling(states="balanced"))
+    two = Data([even], scaling=Scaling(states="merged"))
+    np.testing.assert_allclose(one.shift, two.shift, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(one.scale, two.scale, rtol=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 1.0])

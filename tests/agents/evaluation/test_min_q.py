@@ -13,7 +13,7 @@ from robustness_helpers import make_subject
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.evaluation.attack import MinQAttack
-from shiftgym_agents.evaluation.perturb import ATTACK, suite_levels
+from shiftgym_agents.evaluation.perturb import ATTACK, NOISE, suite_levels
 from shiftgym_agents.evaluation.robustness import measure
 
 
@@ -48,6 +48,34 @@ def test_attack_never_raises_q_and_grows_with_its_scale(agent: Any) -> None:
     widths = np.array(scales)[:, None, None] * spread[:, None, None] + 1e-6
     assert (np.abs(found) <= widths).all()
     assert (np.diff(attacked.mean((0, 2))) <= 0).all()
+
+
+def test_noise_is_the_first_candidate_whatever_it_is_worth(agent: Any) -> None:
+    obs, scales = observations(2, 3, 4), [0.2, 0.2, 0.4]
+    everywhere = np.ones((2, 3, 4), bool)
+    attack = MinQAttack(agent, [5, 9], 7)
+    found = attack.offsets(obs, scales, everywhere, [False, True, True])
+    for run, seed in enumerate((5, 9)):
+        first = np.random.default_rng((0, seed)).uniform(-1, 1, (4, 7, 11))[:, 0]
+        spread = np.std(make_pair(run).target["observations"], 0)
+        np.testing.assert_allclose(found[run, 1], 0.2 * spread * first, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found[run, 2], 2 * found[run, 1], rtol=1e-4, atol=1e-6)
+    attack.restart()
+    alone = attack.offsets(obs[:, :1], scales[:1], everywhere[:, :1])
+    assert np.array_equal(found[:, :1], alone)  # the attack is as without its control
+
+
+def test_noise_needs_no_critic() -> None:
+    agent = make_agent("bc")
+    noise = MinQAttack(agent, [0, 1], 3, blind=True)
+    found = noise.offsets(observations(2, 1, 4), [0.2], np.ones((2, 1, 4), bool), [True])
+    assert np.abs(found).min() > 0
+    levels = suite_levels(NOISE, "hopper", [0.0, 0.5])
+    assert [(level.suite, level.strength) for level in levels] == [("noise", 0.0), ("noise", 0.5)]
+    subject = replace(make_subject("hopper"), policy=agent.policy())
+    measured = measure(subject, levels, 2, 0, noise)
+    assert np.array_equal(measured.returns[:, 0], measured.returns[:, 1])  # scale 0
+    assert not np.array_equal(measured.returns[:, 0], measured.returns[:, 2])
 
 
 def test_attack_is_the_best_of_its_candidates(agent: Any) -> None:

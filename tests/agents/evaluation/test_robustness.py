@@ -342,5 +342,5 @@ def test_data_made_anew_since_training_are_refused(
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--help"]) == 0
     printed = capsys.readouterr().out
-    assert "--perturb kinematic,morph,friction,gravity,min-q" in printed
+    assert "--perturb kinematic,morph,friction,gravity,min-q,noise" in printed
     assert all(suite in printed for suite in SUITES)

@@ -14,6 +14,7 @@ from agent_helpers import ACT, OBS, make_arrays, make_pair, small, train
 from torch import nn
 
 import shiftgym
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components.likelihood import unscaled_normal_mlp
 from shiftgym_agents.core.nets import Net
 from shiftgym_agents.core.networks import run_generators
@@ -126,6 +127,49 @@ def test_rows_of_the_targets_dynamics_are_supported_and_shifted_ones_are_not() -
         least = unseen[0].quantile(1 - share)
         assert float((source[0] > least).double().mean()) == pytest.approx(share, abs=0.05)
     assert float(source[1].amax()) < float(unseen[1].amin())
+
+
+def known_system(rows: int, seed: int, push: float = 0.0) -> dict[str, np.ndarray]:
+    """Make linear moves whose noise, 0.05, is small against how states spread."""
+    rng = np.random.default_rng(seed)
+    arrays = make_arrays(rows, seed, obs=3)
+    drift = 0.9 * arrays["observations"] + 0.3 * arrays["actions"]
+    after = drift + push + 0.05 * rng.normal(size=(rows, 3))
+    return arrays | {"next_observations": after.astype(np.float32)}
+
+
+@pytest.fixture(scope="module")
+def masks() -> dict[str, list[float]]:
+    """Give the share of rows that pass with next states pushed by 0, 6 and 12 deviations."""
+    pushed = [known_system(400, 7, push) for push in (0.0, 0.3, 0.6)]
+    pairs = [ArrayPair(source, known_system(2000, 1), HOPPER) for source in pushed]
+    sizes: dict[str, Any] = {"batch": 64, "density_members": 2, "density_width": 48}
+    sizes |= {"density_steps": 700, "density_rate": 3e-3, "density_every": 100}
+    found: dict[str, list[float]] = {}
+    agent = pretrained(make_bosa(pairs, dtype=torch.float32, normalize_states="target", **sizes))
+    density = agent.densities["source"]
+    found["data"] = (density > agent.least[..., 0]).double().mean(1).tolist()
+    agent.dynamics.variance.fill_(0.125)
+    batch = agent.data.batch(torch.arange(400).expand(3, -1), 400)
+    with torch.no_grad():
+        density = agent.next_density(batch, agent.mask_noise)[..., 0]
+    found["published"] = (density > math.log(0.01)).double().mean(1).tolist()
+    return found
+
+
+def test_default_mask_tells_dynamics_apart_that_differ_by_their_noise(masks: Any) -> None:
+    same, some, much = masks["data"]
+    assert same == pytest.approx(0.95, abs=0.05) and some < 0.5 and much < 0.02
+
+
+def test_published_mask_passes_them_all(masks: Any) -> None:
+    assert min(masks["published"][:2]) > 0.98
+
+
+def test_width_from_the_data_needs_held_out_rows() -> None:
+    with pytest.raises(ShiftgymError, match="--density-hold-out above 0"):
+        make_bosa(density_hold_out=0.0)
+    make_bosa(density_hold_out=0.0, mask_width="published")
 
 
 def test_densities_come_from_the_checkpoint_when_training_resumes() -> None:
@@ -250,7 +294,7 @@ def test_updates_equal_a_plain_implementation(values: Mapping[str, Any]) -> None
 
 
 def test_without_support_nothing_is_learned_but_conservation() -> None:
-    values: dict[str, Any] = {"threshold": math.inf, "mask": "all"}
+    values: dict[str, Any] = {"threshold": math.inf, "mask_width": "published", "mask": "all"}
     still = pretrained(make_bosa(conservation=0.0, **values))
     sinking = pretrained(make_bosa(conservation=0.5, **values))
     before = still.critic.rows.detach().clone()
@@ -267,7 +311,12 @@ def test_without_support_nothing_is_learned_but_conservation() -> None:
 
 def test_values_sink_no_further_than_the_least_return() -> None:
     """Let nothing be supported: then only the floor stops values from falling."""
-    values: dict[str, Any] = {"threshold": math.inf, "mask": "all", "learning_rate": 0.01}
+    values: dict[str, Any] = {
+        "threshold": math.inf,
+        "mask_width": "published",
+        "mask": "all",
+        "learning_rate": 0.01,
+    }
     values |= {"discount": 0.5, "steps": 600}
     found: dict[bool, list[float]] = {}
     for floor in (True, False):
@@ -305,7 +354,13 @@ def test_values_of_an_endless_and_of_an_ended_chain(
 ) -> None:
     """The released code bootstraps the wrong rows: 1 for ever is worth 1 there, 1 once is 10."""
     options: dict[str, Any] = {"discount": 0.9, "tau": 0.1, "learning_rate": 5e-3, "width": 16}
-    options |= {"conservation": 0.0, "threshold": 0.0, "density_steps": 2, "steps": 800}
+    options |= {
+        "conservation": 0.0,
+        "threshold": 0.0,
+        "mask_width": "published",
+        "density_steps": 2,
+        "steps": 800,
+    }
     pairs = [chain(False), chain(True)]
     agent = train(make_bosa(pairs, bootstrap=bootstrap, **options))
     assert isinstance(agent, BOSA)

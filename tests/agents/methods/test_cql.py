@@ -16,7 +16,7 @@ from torch.distributions import Independent, Normal, TanhTransform, TransformedD
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.data import Batch
-from shiftgym_agents.methods.cql import CQL, overrated, squashed
+from shiftgym_agents.methods.cql import CQL, CQLConfig, overrated, squashed
 from shiftgym_agents.training.running import Running
 
 ROWS = 16
@@ -39,6 +39,31 @@ def draw(agent: CQL, updates: int) -> list[tuple[Batch, dict[str, torch.Tensor]]
         )
         for u in range(updates)
     ]
+
+
+def test_default_candidates_miss_no_more_of_the_integral_than_published_ones() -> None:
+    """Compare with quadrature: Q has one peak in six dimensions, the policy is broad."""
+    size, count = 6, 4000
+    grid = torch.linspace(-1, 1, 2001).double()
+    one = torch.trapezoid(torch.exp(-5 * (grid - 0.5) ** 2), grid)
+    exact, generator = size * float(one.log()), torch.Generator().manual_seed(0)
+
+    def bias(candidates: int) -> float:
+        shape = (count, candidates, size)
+        anywhere = 2 * torch.rand(shape, generator=generator).double() - 1
+        parts = [(anywhere, torch.full((count, candidates, 1), -size * math.log(2)).double())]
+        mean, log_std = torch.zeros(shape).double(), torch.full(shape, math.log(0.3)).double()
+        for _ in range(2):
+            noise = torch.randn(shape, generator=generator).double()
+            parts.append(squashed(mean, log_std, noise))
+        actions, log_density = (torch.cat(each, 1) for each in zip(*parts, strict=True))
+        q = -5 * ((actions - 0.5) ** 2).sum(2)
+        gap = overrated(q, log_density[..., 0], torch.zeros(count, 1))
+        return float(gap.mean()) - math.log(3 * candidates) - exact
+
+    default = bias(CQLConfig().candidates)
+    assert CQLConfig().candidates == CQL.presets["official"].candidates
+    assert -2.5 < default < 0 and bias(1) < 2 * default
 
 
 def squashed_normal(mean: torch.Tensor, log_std: torch.Tensor) -> TransformedDistribution:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,66 +52,103 @@ def targets(agent: DROCO, batch: Batch, noise: dict[str, torch.Tensor]) -> torch
 @pytest.mark.parametrize("minimum", ["value", "coordinate"])
 @pytest.mark.parametrize("sample", ["std", "mean", "mean_plus_variance"])
 @pytest.mark.parametrize(
-    ("clamp", "cut", "floored"),
-    [(True, True, True), (True, False, False), (False, True, False), (False, False, True)],
+    ("clamp", "cut", "floor", "end"),
+    [
+        (True, False, "rewards", "robot"),
+        (True, True, "none", "never"),
+        (False, False, "none", "robot"),
+        (False, True, "rewards", "never"),
+    ],
 )
 def test_robust_targets_are_those_found_row_by_row(
-    minimum: str, sample: str, clamp: bool, cut: bool, floored: bool
+    minimum: str, sample: str, clamp: bool, cut: bool, floor: str, end: str
 ) -> None:
-    how = {"clamp": clamp, "cut_states": cut, "floor_values": floored}
+    how = {"clamp": clamp, "cut_states": cut, "value_floor": floor, "predicted_end": end}
     agent = prepared(minimum=minimum, sample=sample, beta=0.7, **how)
     batch, noise = draw(agent)
+    with torch.no_grad():  # so that about half of the values are below it
+        agent.floor.copy_(agent.value(batch.next_obs).median(1, keepdim=True).values)
     y = targets(agent, batch, noise)
-    ensemble, seen, beyond, below = agent.ensemble, set(), 0, 0
+    ensemble, seen, counts = agent.ensemble, set(), {"cut": 0, "floor": 0, "end": 0}
 
     def value(run: int, state: torch.Tensor) -> float:
         layers = unpack(agent.value.rows[run], agent.value.sizes)
         return float(mlp(state.view(1, 1, -1), layers).detach())
 
+    def worth(run: int, state: torch.Tensor) -> float:
+        found = value(run, state)
+        if floor == "rewards":
+            counts["floor"] += found < float(agent.floor[run])
+            found = max(found, float(agent.floor[run]))
+        fallen = not (state[0] > 0.7 and abs(state[1]) < 0.2)  # the hopper's rule
+        counts["end"] += fallen and end == "robot"
+        return 0.0 if fallen and end == "robot" else found
+
     known = [make_pair(run).target["next_observations"] for run in range(2)]
-    floors = [
-        min(
-            value(run, batch.next_obs[run, row])
-            for row in range(BATCH, 2 * BATCH)
-            if not batch.terminated[run, row]
-        )
-        for run in range(2)
-    ]
     for run, row in itertools.product(range(2), range(2 * BATCH)):
         low, high = torch.tensor(known[run].min(0)), torch.tensor(known[run].max(0))
         state, after = batch.obs[run, row], batch.next_obs[run, row]
         there = value(run, after)
         if row < BATCH:
             x = (batch.obs_act[run, row] - ensemble.shift[run, 0]) / ensemble.scale[run, 0]
+            shift, scale = ensemble.aim_shift[run, 0, 1:], ensemble.aim_scale[run, 0, 1:]
             states: list[torch.Tensor] = []
             for member in range(MEMBERS):
                 layers = unpack(ensemble.net.rows[run, member][None], ensemble.net.sizes)
                 output = mlp(x.view(1, 1, -1), layers)[0, 0]
-                mean, raw = output[1 : 1 + OBS], output[OBS + 2 :]
+                mean, raw = output[1 : 1 + OBS] * scale + shift, output[OBS + 2 :]
                 v = 0.5 - torch.log1p(torch.exp(0.5 - raw))
-                variance = torch.exp(-10 + torch.log1p(torch.exp(v + 10)))
+                variance = torch.exp(-10 + torch.log1p(torch.exp(v + 10))) * scale**2
                 moved = {"mean": 0 * mean, "mean_plus_variance": variance}
                 if sample == "std":
                     moved["std"] = variance.sqrt() * noise["dynamics"][run, member, row]
                 states.append(state + mean + moved[sample])
                 if cut:
                     kept = torch.clamp(states[-1], low, high)
-                    beyond += int((kept != states[-1]).sum())
+                    counts["cut"] += int((kept != states[-1]).sum())
                     states[-1] = kept
             if minimum == "value":
-                worst = min(value(run, s) for s in states)
+                worst = min(worth(run, s) for s in states)
             else:
-                worst = value(run, torch.stack(states).amin(0))
-            if floored:
-                below += worst < floors[run]
-                worst = max(worst, floors[run])
+                worst = worth(run, torch.stack(states).amin(0))
             gap = there - worst
             seen.add(gap > 0)
             there -= 0.7 * (max(0.0, gap) if clamp else gap)
         expected = batch.reward[run, row] + GAMMA * (1 - batch.terminated[run, row]) * there
         assert float(y[run, row]) == pytest.approx(float(expected), rel=1e-9)
     assert minimum == "coordinate" or seen == {True, False}
-    assert (beyond > 0) is cut and (below > 0) is floored
+    asked = {"cut": cut, "floor": floor == "rewards", "end": end == "robot"}
+    assert {name: count > 0 for name, count in counts.items()} == asked
+
+
+@pytest.mark.parametrize("least", [-2.0, 0.25])
+def test_predicted_values_are_floored_at_what_rewards_allow(least: float) -> None:
+    """Below the floor nothing is penalised, so that values that fell there fall no further."""
+    pair = make_pair(0)
+    for arrays in (pair.source, pair.target):
+        arrays["rewards"] = np.maximum(arrays["rewards"], least)  # pyright: ignore
+    config = small("droco", beta=1.0, predicted_end="never", members=MEMBERS)
+    agent = DROCO(config, [pair], [0], dtype=torch.float64)  # pyright: ignore
+    assert float(agent.floor) == pytest.approx(least if least > 0 else least / (1 - GAMMA))
+    states = torch.randn(1, 20, OBS).double()
+    with torch.no_grad():
+        layers = unpack(agent.value.rows[0], agent.value.sizes)
+        layers[-1][1].fill_(-1e6)
+        assert torch.equal(agent.worth(states), agent.floor.expand(1, 20, 1))
+        batch = agent.data.batch(torch.arange(2 * BATCH)[None], BATCH)
+        noise = {"dynamics": torch.randn(1, MEMBERS, BATCH, OBS).double()}
+        assert not agent.penalty(batch, agent.value(batch.next_obs), noise).any()
+
+
+def test_predicted_states_that_the_robots_rule_ends_are_worth_nothing() -> None:
+    agent = prepared(runs=1)
+    states = torch.zeros(1, 4, OBS).double()
+    states[0, :, 0] = torch.tensor([1.2, 0.6, 1.2, 1.2])
+    states[0, 2, 1] = 0.3
+    with torch.no_grad():
+        value = agent.worth(states)[0, :, 0]
+        own = agent.value(states)[0, :, 0]
+    assert value[[1, 2]].tolist() == [0, 0] and torch.equal(value[[0, 3]], own[[0, 3]])
 
 
 @pytest.mark.parametrize("delta", [float("inf"), 1e9, 100.0])
@@ -132,7 +170,8 @@ def test_beta_zero_is_iql(delta: float) -> None:
 
 
 def test_members_that_know_the_source_leave_iql() -> None:
-    agent = prepared(sample="mean", cut_states=False, beta=1.0, huber=float("inf"), spread=0.0)
+    how: dict[str, Any] = {"predicted_end": "never", "model_targets": "raw"}
+    agent = prepared(sample="mean", beta=1.0, huber=float("inf"), spread=0.0, **how)
     step = torch.linspace(-0.2, 0.2, OBS, dtype=torch.float64)
     with torch.no_grad():
         net = agent.ensemble.net
@@ -161,7 +200,7 @@ def test_targets_fall_with_beta_and_with_members() -> None:
     assert (found[-1][:, :BATCH] < found[0][:, :BATCH]).any()
     with torch.no_grad():
         states = agent.predictions(batch.source, noise)
-        values = agent.value(states.flatten(1, 2)).view(2, MEMBERS, BATCH, 1)
+        values = agent.worth(states.flatten(1, 2)).view(2, MEMBERS, BATCH, 1)
     least = torch.stack([values[:, :n].amin(1) for n in range(1, MEMBERS + 1)])
     assert (least[1:] <= least[:-1]).all()
     assert (least[-1] <= values.mean(1)).all()
@@ -292,14 +331,27 @@ def test_beta_follows_the_robot_and_warns_above_one() -> None:
 
 
 def test_presets_say_where_paper_and_release_differ() -> None:
-    paper, official = DROCO.presets["paper"], DROCO.presets["official"]
+    ours, paper = DROCOConfig(), DROCO.presets["paper"]
+    official, early = DROCO.presets["official"], DROCO.presets["early"]
     assert (paper.minimum, paper.sample, paper.clamp) == ("value", "std", False)
     assert (official.minimum, official.sample, official.clamp) == (
         "coordinate",
         "mean_plus_variance",
         True,
     )
-    assert DROCOConfig().cut_states and not paper.cut_states and not official.cut_states
-    assert DROCOConfig().floor_values and not paper.floor_values and not official.floor_values
+    assert (ours.value_floor, ours.predicted_end) == ("rewards", "robot") and not ours.cut_states
+    for other in (paper, official, early):
+        assert (other.value_floor, other.predicted_end) == ("none", "never")
+        assert (other.model_layers, other.model_targets) == (4, "raw") and not other.cut_states
     assert (official.penalty_value, official.model_hold_out) == ("old", 0.0)
+    assert replace(early, huber_rows="source", model_hold_out=0.0) == official
     assert {p.members for p in DROCO.presets.values()} == {7}
+
+
+def test_hubers_loss_of_all_rows_bounds_the_targets_too() -> None:
+    agent = prepared(huber=0.5, huber_rows="all")
+    batch, _ = draw(agent)
+    q = torch.linspace(-9, 9, 2 * BATCH).double().view(1, 1, -1, 1).repeat(2, 2, 1, 1)
+    q.requires_grad_()
+    agent.critic_errors(q, batch).sum().backward()
+    assert q.grad is not None and float(q.grad.abs().max()) == pytest.approx(1.0)

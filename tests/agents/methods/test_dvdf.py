@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components.source_values import ADVANTAGE
 from shiftgym_agents.core.data import Batch
+from shiftgym_agents.core.networks import unpack
 from shiftgym_agents.methods.dvdf import DVDF, DVDFOTDF, scaled
 from shiftgym_agents.methods.igdf import COSINE
 from shiftgym_agents.methods.otdf import DEVIATION
@@ -24,7 +26,10 @@ BOTH = pytest.mark.parametrize(("name", "base"), [("dvdf-igdf", "igdf"), ("dvdf-
 
 
 def make(name: str, **changes: Any) -> Any:
-    """Make a small agent whose source rows have random scores and advantages."""
+    """Make a small agent whose source rows have random, published scores and advantages."""
+    published = {"score_scale": "none", "advantage_scale": "minmax", "weight_by": "cosine"}
+    fields = vars(small(name))
+    changes = {k: v for k, v in published.items() if k in fields} | changes
     agent: Any = make_agent(name, small(name, **changes), dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     drawn_numbers = torch.rand(2, 2, max(agent.data.sizes["source"]), generator=generator).double()
@@ -132,6 +137,23 @@ def test_equal_advantages_leave_the_ranking_to_dynamics(how: str) -> None:
     assert torch.isfinite(weight).all()
 
 
+@BOTH
+def test_by_default_both_scores_count_by_rank(name: str, base: str) -> None:
+    """However little dynamics scores spread, 0.7 is 70 % of the ranking."""
+    agent = make(name, score_scale="rank", advantage_scale="rank")
+    fresh = small(name)
+    assert (fresh.score_scale, fresh.advantage_scale) == ("rank", "rank")  # pyright: ignore
+    column = COSINE if base == "igdf" else DEVIATION
+    (batch,) = drawn(agent)
+    before = kept_by(agent, batch)
+    ranks = [batch.source.columns[c].argsort(1).argsort(1).double() for c in (column, ADVANTAGE)]
+    assert before == top(0.7 * ranks[0] + 0.3 * ranks[1], batch, agent.kept)
+    agent.data.columns["source"][column].mul_(0.01)
+    (batch,) = drawn(agent)
+    ranks = [batch.source.columns[c].argsort(1).argsort(1).double() for c in (column, ADVANTAGE)]
+    assert kept_by(agent, batch) == top(0.7 * ranks[0] + 0.3 * ranks[1], batch, agent.kept)
+
+
 # --- weights ---
 
 
@@ -182,10 +204,23 @@ def test_advantages_of_a_bandit_have_their_closed_form() -> None:
     running.run(300)
     agent.logged.clear()
     running.run(100)
-    agent.source_values.store()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the value has caught up
+        agent.source_values.store()
     found = agent.data.columns["source"][ADVANTAGE][0]
     assert abs(float(found[0]) - 0.2) < 0.08 and abs(float(found[1]) + 0.8) < 0.08
     assert abs(float(agent.logged["sparse_weight"]) / 100 - 1) < 0.1
+
+
+def test_a_value_that_trails_its_critics_is_a_warning() -> None:
+    agent = make_agent("dvdf-igdf", runs=1)
+    assert isinstance(agent, DVDF)
+    layers = unpack(agent.source_values.critic.rows.flatten(0, 1), agent.source_values.critic.sizes)
+    with torch.no_grad():
+        layers[-1][1].add_(5.0)
+    with pytest.warns(UserWarning, match="--advantage-steps"):
+        agent.source_values.store()
+    assert float(agent.told["advantage_weight"]) == pytest.approx(26, rel=0.1)  # 1 + 5 / 0.2
 
 
 def test_advantage_is_of_the_critics_themselves_and_the_source_alone() -> None:
@@ -244,6 +279,7 @@ def test_recall_of_expert_rows_falls_with_the_weight_on_dynamics() -> None:
     """Half the source is random without shift, half expert with it; the target has none."""
     changes = dict(contrast_steps=400, contrast_batch=64, learning_rate=3e-3, discount=0.9)
     changes |= dict(advantage_steps=400, advantage_batch=64, tau=0.02, batch=64)
+    changes |= dict(score_scale="none", advantage_scale="minmax")
     agent: Any = make_agent("dvdf-igdf", small("dvdf-igdf", **changes), pairs=[two_kinds()])
     train(agent, updates=0)
     expert = (torch.arange(ROWS) >= ROWS // 2).double()[None]
@@ -309,6 +345,9 @@ def test_presets_say_where_they_differ() -> None:
             assert (preset.keep, preset.trade_off, preset.alpha) == (0.5, 0.7, 0.1)
             assert preset.for_robot("hopper").keep == 0.5
         assert chosen.presets["ours"].source_weight == "exp_h"
+        scales = {p: (v.score_scale, v.advantage_scale) for p, v in chosen.presets.items()}
+        assert scales["ours"] == ("rank", "rank")
+        assert scales["paper"] == scales["official"] == ("none", "minmax")
         assert chosen.presets["paper"].source_weight == "clipped_g"
         assert chosen.presets["official"].advantage_steps == 1_000_000
     assert DVDF.presets["official"].for_robot("ant").alpha == 0.2

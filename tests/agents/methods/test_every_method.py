@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from agent_helpers import NAMES, distance, make_agent, make_pair, small, train, weights
 
+from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.ranges import ranges_of
 from shiftgym_agents.core import native
 from shiftgym_agents.core.agent import Config
 from shiftgym_agents.methods.table import METHODS, method
@@ -126,8 +130,39 @@ def test_runs_may_differ_in_numbers_only(name: str) -> None:
         make_agent(name, [config, dataclasses.replace(config, width=48)])  # pyright: ignore
 
 
+def nudged(name: str, config: Config) -> Config:
+    """Change every number of a configuration that runs may differ in."""
+    hints, changed = get_type_hints(type(config), include_extras=True), {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, float):
+            (allowed,) = ranges_of(hints[field.name])
+            tries = (0.8 * value, 0.3, 50.0)
+            changed[field.name] = next(x for x in tries if x in allowed and x != value)
+    changed.pop("target_share")
+    while True:  # what runs have to share is said so
+        other = dataclasses.replace(config, **changed)
+        try:
+            train(make_agent(name, [config, other]))  # pyright: ignore[reportArgumentType]
+            return other
+        except ShiftgymError as error:
+            found = re.search(r"share (?:one --)?(\w+)", str(error))
+            assert found and changed.pop(found[1].replace("-", "_"), None) is not None, error
+
+
 @every_method
-@pytest.mark.parametrize("preset", ["ours", "paper", "official"])
+def test_every_number_is_a_runs_own_or_refused(name: str) -> None:
+    config = small(name, steps=12)
+    other = nudged(name, config)
+    mixed = train(make_agent(name, [config, other]))  # pyright: ignore[reportArgumentType]
+    alone = train(make_agent(name, other, runs=1, first=1))
+    assert distance(weights(alone), weights(mixed, 1)) < 1e-4
+
+
+PRESETS = [(name, preset) for name in NAMES for preset in method(name).presets]
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
 def test_presets_train(name: str, preset: str) -> None:
     chosen = method(name).presets[preset]
     shapes = {k: v for k, v in vars(small(name, steps=4)).items() if k.endswith(("steps", "width"))}

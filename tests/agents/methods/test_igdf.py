@@ -171,7 +171,7 @@ def test_best_share_of_each_batch_is_kept(keep: float, count: int) -> None:
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
 def test_weights_are_exponentials_of_scores_and_one_for_targets(scale: float) -> None:
-    agent = igdf(weight_scale=scale)
+    agent = igdf(weight_scale=scale, weight_by="cosine")
     (batch,) = drawn(agent)
     kept, weight = agent.choose(batch, {})
     assert weight is not None
@@ -179,6 +179,20 @@ def test_weights_are_exponentials_of_scores_and_one_for_targets(scale: float) ->
     torch.testing.assert_close(own, torch.exp(scale * kept.source.columns[COSINE]))
     assert (own >= math.exp(-scale)).all() and (own <= math.exp(scale)).all()
     assert (rest == 1).all()
+
+
+def test_weights_span_the_same_however_little_scores_do() -> None:
+    agent = igdf(keep=1.0)
+    for spread in (1.0, 0.01):
+        agent.data.columns["source"][COSINE].mul_(spread)
+        batch = agent.data.batch(torch.arange(32).expand(2, -1), 16)  # no row twice
+        _, weight = agent.choose(batch, {})
+        assert weight is not None
+        count = batch.sources
+        expected = torch.exp(torch.arange(count - 1, -1, -1).double() / (count - 1) - 1)
+        torch.testing.assert_close(weight[:, :count, 0], expected.expand(2, -1))
+    weigh = {preset: config.weight_by for preset, config in IGDF.presets.items()}
+    assert weigh == {"ours": "rank", "paper": "cosine", "official": "cosine"}
 
 
 def test_official_weights_are_one_number() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from shiftgym_agents.core.nets import Net, Parameter, copy_net, minimise
 from shiftgym_agents.core.networks import run_generators
 from shiftgym_agents.core.pairs import ArrayPair
 from shiftgym_agents.methods.iql import IQL, IQLConfig
+from shiftgym_agents.methods.table import settings
 from shiftgym_agents.training.running import Running
 
 # --- against a plain implementation ---------------------------------------------------------------
@@ -301,13 +303,40 @@ def test_states_and_rewards_are_scaled_where_asked() -> None:
     rows = agent.data.rows_of("target", 0)
     np.testing.assert_allclose(rows[:, :OBS], expected, atol=1e-5)
     assert agent.data.shift.shape == (1, 1, OBS)
-    ends = np.flatnonzero(pair.target["terminated"] | pair.target["truncated"])
-    returns = [r.sum() for r in np.split(pair.target["rewards"], ends + 1)[: len(ends)]]
+    returns: list[float] = []
+    for arrays in (pair.source, pair.target):
+        ends = np.flatnonzero(arrays["terminated"] | arrays["truncated"])
+        returns += [r.sum() for r in np.split(arrays["rewards"], ends + 1)[: len(ends)]]
     factor = 1000 / (max(returns) - min(returns))
-    np.testing.assert_allclose(rows[:, -2], pair.target["rewards"] * factor, rtol=1e-4)
+    for side, arrays in (("source", pair.source), ("target", pair.target)):  # one for both
+        rows_ = agent.data.rows_of(side, 0)
+        np.testing.assert_allclose(rows_[:, -2], arrays["rewards"] * factor, rtol=1e-4)
     obs = pair.target["observations"][None, :4]
     direct = torch.tanh(agent.actor(rows[None, :4, :OBS])[..., :ACT]).detach()
     np.testing.assert_allclose(agent.policy().act(obs), direct, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["iql", "sql", "iql-target"])
+def test_rewards_are_scaled_for_the_robots_that_the_release_scales(name: str) -> None:
+    for preset in ("paper", "official"):
+        found = {r: settings(name, r, preset) for r in ("hopper", "walker2d", "ant", "pen")}  # pyright: ignore
+        given = {robot: config.normalize_reward for robot, config in found.items()}  # pyright: ignore
+        assert given == {"hopper": "returns", "walker2d": "returns", "ant": "none", "pen": "none"}
+        assert found["hopper"].batch == (256 if name == "iql-target" else 128)
+        floor = found["hopper"].log_std_floor  # pyright: ignore
+        assert floor == (-5 if preset == "official" and name != "sql" else -20)
+
+
+def test_a_method_without_source_scales_by_its_target_alone() -> None:
+    pair = make_pair()
+    values: dict[str, Any] = {"normalize_states": "merged", "normalize_reward": "returns"}
+    config = small("iql-target", **values)
+    agents = [
+        make_agent("iql-target", config, pairs=[p])
+        for p in (pair, dataclasses.replace(pair, source=pair.target))
+    ]
+    one, two = (agent.data.rows_of("target", 0) for agent in agents)
+    assert torch.equal(one, two)
 
 
 def test_relabelled_rewards_leave_the_data_alone() -> None:

@@ -13,7 +13,7 @@ from agent_helpers import ACT, OBS, distance, make_agent, make_arrays, make_pair
 
 import shiftgym
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.components.ensemble import each
+from shiftgym_agents.components.dynamics import each
 from shiftgym_agents.components.mobody_dynamics import gaussian
 from shiftgym_agents.components.mobody_rows import released_ends, robot_ends
 from shiftgym_agents.core import native
@@ -84,13 +84,14 @@ def test_errors_are_those_found_row_by_row() -> None:
                 cycle = cycle + 7.0 * (own - state).square().mean() + 0.3 * kl
             way = model.actions["source" if k < 3 else "target"]
             moved = latents[0] + apply(way, member, torch.cat([latents[0], a]))
-            predicted = apply(model.decoder, member, moved)
+            change = apply(model.decoder, member, moved) - apply(model.decoder, member, latents[0])
+            predicted = s + change
             guesses = [
                 apply(model.reward, member, torch.cat([s, a, end])) for end in (predicted, after)
             ]
             c, w = (1.0, 0.2) if k < 3 else (3.0, 1.0)
             expected = {
-                "transition": (predicted - after).square().mean(),
+                "transition": ((predicted - after) / model.units[0, 0]).square().mean(),
                 "representation": c * (moved - latents[1]).square().mean(),
                 "cycle": c * cycle,
                 "reward": w * sum((guess - reward).square() for guess in guesses),
@@ -180,6 +181,7 @@ def test_every_network_of_a_member_is_kept_at_its_best_and_the_best_predict() ->
                 net.rows.normal_()
         seen.append([net.rows.detach().clone() for net in model.nets])
         table = torch.tensor([errors], dtype=torch.float64)[..., None, None]
+        assert held is not None
         held.look(table.expand(1, 3, held.places.shape[1], 1))
     model.finish()
     for net, first, second, third in zip(model.nets, *seen, strict=True):
@@ -200,7 +202,14 @@ def test_members_that_agree_are_trusted_and_others_pay() -> None:
         one, _ = rows.answers(batch.obs, batch.act)
         states = agent.dynamics.predict(batch.obs, batch.act)
         middle = states.mean(1)
-        expected = torch.stack([(states[:, i] - middle).norm(dim=2) for i in range(3)]).amax(0)
+        change = agent.data.rows_of("target", 0)[:, OBS + ACT : -2]
+        change = change - agent.data.rows_of("target", 0)[:, :OBS]
+        assert agent.dynamics.held is not None
+        held = agent.dynamics.held.places[0]
+        trained = torch.ones(len(change), dtype=torch.bool).index_fill(0, held, False)
+        usual = change[trained].std(0, correction=0)
+        gaps = [((states[:, i] - middle) / usual).square().mean(2).sqrt() for i in range(3)]
+        expected = torch.stack(gaps).amax(0)
         u = rows.disagreement(states)
         assert torch.allclose(u[..., 0], expected) and (u > 0).all()
         reward = agent.dynamics.rewards(batch.obs, batch.act, one[..., OBS + ACT : -2])
@@ -260,7 +269,7 @@ def test_refills_follow_the_policy_and_the_data() -> None:
 
 
 def test_rows_that_the_members_doubt_are_dropped() -> None:
-    agent = prepared(runs=2)
+    agent = prepared(runs=2, disagreement_limit=math.inf)
     ring = agent.model_rows
     ring.limit[1] = -1.0
     before = ring.written.clone()
@@ -270,6 +279,33 @@ def test_rows_that_the_members_doubt_are_dropped() -> None:
     otherwise = torch.ones(2, 5, ring.rows.shape[2]).double()
     drawn = ring.draw(torch.rand(2, 5, 1).double(), otherwise)
     assert torch.equal(drawn[1], otherwise[1]) and not torch.equal(drawn[0], otherwise[0])
+
+
+def test_disagreement_is_the_same_in_any_unit_of_length() -> None:
+    pair = make_pair(0)
+    large = {
+        side: {k: 1e3 * v if "observations" in k else v for k, v in getattr(pair, side).items()}
+        for side in ("source", "target")
+    }
+    agents = [make_mobody(pairs=[p]) for p in (pair, replace(pair, **large))]
+    found = []
+    for agent in agents:
+        rows = agent.data.rows_of("source", 0)[None, :20]
+        obs, act = rows[..., :OBS], rows[..., OBS : OBS + ACT]
+        with torch.no_grad():
+            found.append(agent.model_rows.disagreement(agent.dynamics.predict(obs, act)))
+    assert torch.allclose(*found, rtol=1e-4) and found[0].all()
+    limit = agents[0].config.disagreement_limit
+    assert limit == 1 and MOBODY.presets["official"].disagreement_units == "raw"
+
+
+def test_without_an_action_states_do_not_change() -> None:
+    agent = make_mobody()
+    with torch.no_grad():
+        agent.dynamics.actions["target"].rows.zero_()
+        obs = torch.randn(1, 9, OBS).double()
+        states = agent.dynamics.predict(obs, torch.zeros(1, 9, ACT).double())
+    assert torch.allclose(states, obs[:, None].expand_as(states))
 
 
 def test_first_rows_are_made_once() -> None:

@@ -312,9 +312,24 @@ def test_presets_hold_what_was_published() -> None:
     ],
 )
 def test_support_follows_the_targets_shift(name: str, support: float) -> None:
-    where = shiftgym.domain(name)
-    assert OTDFConfig().for_domain(where).support == support
-    assert OTDFConfig(support=0.3).for_domain(where).support == 0.3
+    pair = dataclasses.replace(make_pair(), domain=shiftgym.domain(name))
+    assert OTDFConfig().for_pair(pair).support == support
+    assert OTDFConfig(support=0.3).for_pair(pair).support == 0.3
+
+
+@pytest.mark.parametrize(
+    ("source", "support"),
+    [
+        ("hopper-kinematic/medium", 0.1),
+        ("hopper-morph/medium", 0.5),
+        ("hopper-morph/medium + hopper-kinematic/expert", 0.1),
+        ("my own rows", 0.5),
+    ],
+)
+def test_support_follows_the_sources_shift_too(source: str, support: float) -> None:
+    where = shiftgym.domain("hopper")
+    pair = dataclasses.replace(make_pair(), domain=where, names=(source, "hopper/medium"))
+    assert OTDFConfig().for_pair(pair).support == support
 
 
 def test_each_run_has_its_own_targets_support() -> None:
