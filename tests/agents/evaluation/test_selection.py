@@ -186,7 +186,10 @@ def test_all_rows_alike_are_no_score() -> None:
 
 
 def test_dvdf_ranks_all_rows_as_it_does_a_batch() -> None:
-    agent = train(make_agent("dvdf-igdf", small("dvdf-igdf", score_scale="rank")), updates=0)
+    agent = train(
+        make_agent("dvdf-igdf", small("dvdf-igdf", score_scale="rank", advantage_scale="minmax")),
+        updates=0,
+    )
     assert isinstance(agent, Agent)
     scores = agent.source_scores()
     columns = agent.data.columns["source"]
