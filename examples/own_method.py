@@ -68,6 +68,11 @@ class Modelled(IQL[ModelledConfig]):
         rows = [self.errors(batch)[..., 0] for _, batch in self.data.sweep("source")]
         self.data.add_column("source", "error", torch.cat(rows, 1))
 
+    def source_scores(self) -> Tensor | None:
+        """Say how much like the target's each source row is: benchmarks/selection.py asks."""
+        error = self.data.columns["source"].get("error")
+        return None if error is None else -error
+
     def choose(self, batch: Batch, noise: Noise) -> tuple[Batch, Tensor | None]:
         """Keep all rows, and weigh those of the source in the critics' loss (hook 2)."""
         error = batch.source.columns["error"]

@@ -199,6 +199,19 @@ class Agent(ABC, Generic[C]):
             raise ShiftgymError(f"{type(self).__name__} learns no critic, so there is no Q(s, a).")
         return critic(self.critic_pairs(obs, act)).amin(1)
 
+    def source_scores(self) -> Tensor | None:
+        """Give how much like the target's each source row is to the method, higher for more.
+
+        A method that filters, weighs or pays source rows says by what, and is then measured
+        where the truth is known (`evaluation/selection.py`); any scale will do. It is asked after
+        pre-training, and again after some training where it had no answer.
+
+        Returns:
+            `(R, N)`, laid out as `Data.sweep("source")` does; None as long as there is no answer,
+            and of a method that takes all source rows alike.
+        """
+        return None
+
     # --- what a method uses -----------------------------------------------------------------------
 
     def net(self, name: str, sizes: Sequence[int], **options: Any) -> Net:

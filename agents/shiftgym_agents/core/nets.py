@@ -50,6 +50,11 @@ class Parameter:
         self.state["v"] = torch.zeros_like(self.rows, requires_grad=False)
         self.state["steps"] = torch.zeros(1, dtype=torch.float64, device=rows.device)
 
+    @property
+    def moved(self) -> bool:
+        """Say whether an optimiser has taken a step."""
+        return bool(self.state["steps"].any())
+
     def rates(self) -> Tensor:
         """Give the step size of the next step for each run, `(R,)` float64."""
         if self.decay_steps is None:

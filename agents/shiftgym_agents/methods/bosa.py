@@ -228,6 +228,17 @@ class BOSA(TD3[BOSAConfig]):
         """Give min_e log p^_e(s'|s, a) of every row, `(R, B, 1)`."""
         return self.dynamics.log_density(batch.obs_act, batch.next_obs, noise).amin(1)
 
+    def source_scores(self) -> Tensor | None:
+        """Give every source row's log-density; at the latents' means where the mask is drawn."""
+        if self.config.mask_drawn == "once":
+            return self.data.columns["source"].get("source_density")
+        if self.dynamics.decoder.rows.requires_grad:  # still learning
+            return None
+        shape = (self.runs, self.config.density_members, 1, 1, 2 * self.obs_size)
+        mean = torch.zeros(shape, dtype=self.dtype, device=self.device)
+        sweep = self.data.sweep("source", CHUNK)
+        return torch.cat([self.next_density(batch, mean)[..., 0] for _, batch in sweep], 1)
+
     # --- one update -------------------------------------------------------------------------------
 
     def noise_shapes(self) -> Mapping[str, tuple[int, ...]]:

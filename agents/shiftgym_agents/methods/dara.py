@@ -93,6 +93,14 @@ class DARA(IQL[DARAConfig]):
         ratios = [self.classifiers.log_ratio(batch)[..., 0] for _, batch in sweep]
         self.data.add_column("source", RATIO, torch.cat(ratios, 1))
 
+    def source_scores(self) -> Tensor | None:
+        """Give the log-ratios of all source rows, once the classifiers have learned."""
+        known = self.data.columns["source"].get(RATIO)
+        if known is not None or not self.classifiers.of_whole.moved:
+            return known
+        sweep = self.data.sweep("source")
+        return torch.cat([self.classifiers.log_ratio(batch)[..., 0] for _, batch in sweep], 1)
+
     def noise_shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Ask for the classifiers' noise where they go on learning."""
         return self.classifiers.noise_shapes() if self.config.joint else {}

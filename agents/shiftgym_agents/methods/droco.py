@@ -51,6 +51,7 @@ from shiftgym_agents.core.losses import huber, least_return
 from shiftgym_agents.core.terminal import Rule, require_rules
 from shiftgym_agents.methods.iql import IQL, IQLConfig
 
+CHUNK = 1024  # source rows that all members are asked about at a time
 BETA = {"hopper": 0.1, "halfcheetah": 0.3, "walker2d": 1.0}
 
 
@@ -181,6 +182,17 @@ class DROCO(IQL[DROCOConfig]):
             values = self.worth(states.reshape(runs, members * rows, width))
             worst = values.view(runs, members, rows, 1).amin(1)
         return self.beta * pessimism(value[:, : batch.sources], worst, self.config.clamp)
+
+    def source_scores(self) -> Tensor | None:
+        """Give every source row's penalty at the members' means, negative, once V has learned."""
+        if not self.value.moved:
+            return None
+        parts: list[Tensor] = []
+        for _, batch in self.data.sweep("source", CHUNK):
+            size = self.runs, self.config.members, batch.sources, self.obs_size
+            still = {"dynamics": batch.rows.new_zeros(size)}
+            parts.append(-self.penalty(batch, self.value(batch.next_obs), still)[..., 0])
+        return torch.cat(parts, 1)
 
     def worth(self, states: Tensor) -> Tensor:
         """Value predicted states `(R, B, O)` as far as every true value goes, `(R, B, 1)`."""

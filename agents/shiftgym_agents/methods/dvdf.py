@@ -38,6 +38,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
+import torch
 from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
@@ -129,10 +130,7 @@ class ValueAligned(IQL[C], Generic[C]):
 
     def choose(self, batch: Batch, noise: Noise) -> tuple[Batch, Tensor | None]:
         """Keep the source rows of highest g; weigh them by h, or as `source_weight` says."""
-        value = scaled(batch.source.columns[ADVANTAGE], self.config.advantage_scale)
-        h = scaled(self.dynamics(batch), self.config.score_scale)
-        g = self.trade_off * h + (1 - self.trade_off) * value
-        columns = {**batch.columns, RANKING: batch.on_source(g)}
+        columns = {**batch.columns, RANKING: batch.on_source(self.ranking(batch))}
         kept, weights = super().choose(replace(batch, columns=columns), noise)
         own = kept.source.columns
         self.log("advantage", batch.source.columns[ADVANTAGE])
@@ -145,6 +143,19 @@ class ValueAligned(IQL[C], Generic[C]):
             case "one":
                 return kept, None
         return kept, weights
+
+    def ranking(self, batch: Batch) -> Tensor:
+        """Give g of a batch's source rows, `(R, S, 1)`."""
+        value = scaled(batch.source.columns[ADVANTAGE], self.config.advantage_scale)
+        h = scaled(self.dynamics(batch), self.config.score_scale)
+        return self.trade_off * h + (1 - self.trade_off) * value
+
+    def source_scores(self) -> Tensor | None:
+        """Give g as it is in a batch of all source rows."""
+        if ADVANTAGE not in self.data.columns["source"]:
+            return None
+        rows = self.data.sweep("source", max(self.data.sizes["source"]))
+        return torch.cat([self.ranking(batch)[..., 0] for _, batch in rows], 1)
 
     def rank(self, batch: Batch, score: Tensor) -> Tensor:
         """Give g, which `choose` has stored."""

@@ -158,6 +158,10 @@ class IGDF(IQL[C], Generic[C]):
         ]
         self.data.add_column("source", COSINE, torch.cat(parts, 1))
 
+    def source_scores(self) -> Tensor | None:
+        """Give the cosines of all source rows."""
+        return self.data.columns["source"].get(COSINE)
+
     def choose(self, batch: Batch, noise: Noise) -> tuple[Batch, Tensor | None]:
         """Keep the source rows of highest rank, and weigh them by their score."""
         score = batch.source.columns[COSINE]
@@ -181,7 +185,8 @@ class IGDF(IQL[C], Generic[C]):
 
 def ranks(scores: Tensor) -> Tensor:
     """Give the share of other rows that score strictly less, `(R, S, 1)`; ties stay ties."""
-    below = (scores > scores.mT).sum(-1, keepdim=True)
+    each = scores[..., 0].contiguous()
+    below = torch.searchsorted(each.sort(1).values, each)[..., None]  # of a whole dataset, too
     return below.to(scores.dtype) / max(scores.shape[1] - 1, 1)
 
 

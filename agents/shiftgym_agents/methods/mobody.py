@@ -194,6 +194,10 @@ class MOBODY(TD3[MOBODYConfig]):
         ratio = self.classifiers.log_ratio(source)
         return self.eta * ratio.maximum(-self.ratio_clip).minimum(self.ratio_clip)
 
+    def source_scores(self) -> Tensor | None:
+        """Give what every source row's reward gains."""
+        return self.data.columns["source"].get(EXTRA)
+
     # --- one update -------------------------------------------------------------------------------
 
     def noise_shapes(self) -> Mapping[str, tuple[int, ...]]:

@@ -140,6 +140,10 @@ class OTDF(Supported[C], Generic[C]):
         parts = torch.tensor(ends, dtype=self.dtype, device=self.device)[:, :, None, None]
         self._top, self._bottom, self._threshold = parts.unbind(1)
 
+    def source_scores(self) -> Tensor | None:
+        """Give the deviations of all source rows."""
+        return self.data.columns["source"].get(DEVIATION)
+
     # --- hooks ------------------------------------------------------------------------------------
 
     def choose(self, batch: Batch, noise: Noise) -> tuple[Batch, Tensor | None]:

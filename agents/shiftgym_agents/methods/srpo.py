@@ -95,6 +95,13 @@ class SRPO(IQL[SRPOConfig]):
         self.log("bonus", bonus)
         return batch.relabelled(batch.reward + bonus)
 
+    def source_scores(self) -> Tensor | None:
+        """Give what every source row is paid, once the discriminator has learned."""
+        if not self.discriminator.moved:
+            return None
+        parts = [self.discriminator(batch.obs) for _, batch in self.data.sweep("source")]
+        return log_ratio(torch.cat(parts, 1), self.config.bonus_form)[..., 0]
+
     def update_discriminator(self, batch: Batch, value: Tensor) -> None:
         """Step the discriminator towards telling the rows of highest value `(R, B, 1)` apart."""
         label = torch.zeros_like(value).scatter(1, value.topk(self.count, 1).indices, 1.0)

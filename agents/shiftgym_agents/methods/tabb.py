@@ -167,6 +167,15 @@ class TABB(IQL[TABBConfig]):
         never = self.config.predicted_end == "never"
         return torch.zeros_like(batch.terminated) if never else batch.terminated
 
+    def source_scores(self) -> Tensor | None:
+        """Give every source row's TBM, negative; a running anchor has to have learned first."""
+        if self.config.anchor == "separate":
+            known = self.data.columns["source"].get("tbm")
+            return None if known is None else -known
+        if not self.value.moved:
+            return None
+        return -torch.cat([self.tbm(batch)[..., 0] for _, batch in self.data.sweep("source")], 1)
+
     def tbm_weights(self, tbm: Tensor) -> Tensor:
         """Weigh the source rows of a batch by their TBM, `(R, S, 1)` each."""
         scale = torch.ones_like(self.floor)

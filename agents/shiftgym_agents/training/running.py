@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -221,3 +221,37 @@ class Running:
     @property
     def _name(self) -> str:
         return f"{type(self.agent).__name__}'s stage {self.stage.name}"
+
+
+def run_stage(
+    agent: Agent,
+    stage: Stage,
+    backend: Literal["eager", "captured"],
+    updates: int | None = None,
+    progress: Callable[[str, int], Any] | None = None,
+) -> None:
+    """Run a stage from its beginning: its updates, its checks and, where it is over, its finish.
+
+    Args:
+        agent: The runs.
+        stage: One of its stages; those before it are over.
+        backend: eager or captured.
+        updates: At most so many, or all of them.
+        progress: Called after every block with the stage's name and the updates in it.
+    """
+    running, done = Running(agent, stage, backend), 0
+    wanted = stage.steps if updates is None else min(updates, stage.steps)
+    while done < wanted:
+        block = min(block_of(stage, agent.device), wanted - done)
+        if stage.every:
+            block = min(block, stage.every - done % stage.every)
+        running.run(block)
+        done += block
+        if stage.check is not None and stage.every:
+            if done == stage.steps or done % stage.every == 0:
+                running.check()
+        if progress is not None:
+            progress(stage.name, block)
+    if done == stage.steps and stage.finish is not None:
+        stage.finish()
+    agent.logged.clear()
