@@ -34,7 +34,7 @@ from tqdm import tqdm
 import shiftgym
 from shiftgym.basics.machine import usable_cpus
 from shiftgym_agents.core.agent import Config
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.table import METHODS, method
 from shiftgym_agents.training.artifacts import provenance
 from shiftgym_agents.training.evaluator import Evaluator

@@ -31,7 +31,7 @@ import tyro
 
 from agents import contestant, random_pair, turn
 from shiftgym.basics.machine import usable_cpus
-from shiftgym_agents.core import native
+from shiftgym_agents.kernels import native
 from shiftgym_agents.training.artifacts import provenance
 
 BARS = {"products": 0.65, "lowest": 0.8, "busy": 0.45, "twin": 0.45}

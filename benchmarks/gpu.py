@@ -36,7 +36,7 @@ from agents import contestant, device_name, evaluation_rate, random_pair, turn
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import episode_steps
 from shiftgym_agents.core.agent import Config
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.artifacts import provenance
 from shiftgym_agents.training.run_config import TrainOptions

@@ -42,7 +42,7 @@ from agents import random_pair
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.scores import reference
 from shiftgym_agents.core.agent import Config
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.table import METHODS, method, settings
 from shiftgym_agents.reports.protocols import protocol
 from shiftgym_agents.training import running

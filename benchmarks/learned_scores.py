@@ -27,7 +27,7 @@ import tyro
 import shiftgym
 from shiftgym.datasets.flat import Flat, concatenate
 from shiftgym_agents.core.agent import Agent
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.reports.report import lay_out
 from shiftgym_agents.sweeps.grid import read_grids

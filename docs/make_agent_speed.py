@@ -55,7 +55,7 @@ sizes of the preset `{preset}`:
 *Plain* are torch operations and weights sliced out of their rows one by one; *fused* is what a
 captured training does: rows are split once for each network and step, which gives the same bits
 with one copy of the gradient in place of a zero-filled row for each weight; and Adam, its schedule
-and the Polyak copies are two kernels of our own (`core/fused.py`), equal to the torch operations
+and the Polyak copies are two kernels of our own (`kernels/fused.py`), equal to the torch operations
 but for rounding. The same text runs on the CPU in tests, and on a GPU each training compares its
 first replay with the plain update before it goes on.
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from shiftgym.basics.handing_on import hand_on
 
 if TYPE_CHECKING:
-    from shiftgym_agents.core.pairs import ArrayPair
-    from shiftgym_agents.core.places import place
-    from shiftgym_agents.core.sources import Sources
+    from shiftgym_agents.data.pairs import ArrayPair
+    from shiftgym_agents.data.places import place
+    from shiftgym_agents.data.sources import Sources
     from shiftgym_agents.methods.table import METHODS, method, settings
     from shiftgym_agents.training.run_config import TrainOptions
     from shiftgym_agents.training.trained import TrainedPolicy, load
@@ -29,15 +29,15 @@ __all__ = [
     "settings",
 ]
 PLACES = {
-    "ArrayPair": "core.pairs",
+    "ArrayPair": "data.pairs",
     "METHODS": "methods.table",
-    "Sources": "core.sources",
+    "Sources": "data.sources",
     "TrainOptions": "training.run_config",
     "TrainedPolicy": "training.trained",
     "Trainer": "training.trainer",
     "load": "training.trained",
     "method": "methods.table",
-    "place": "core.places",
+    "place": "data.places",
     "settings": "methods.table",
 }
 __getattr__, __dir__ = hand_on(__name__, PLACES)

@@ -13,7 +13,7 @@ import torch
 import shiftgym
 from shiftgym.scores import reference
 from shiftgym_agents.core.agent import Agent, Config
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.table import METHODS, method
 from shiftgym_agents.training.run_config import TrainOptions
 from shiftgym_agents.training.running import Running

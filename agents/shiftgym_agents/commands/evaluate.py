@@ -17,7 +17,7 @@ from shiftgym.making import domain
 from shiftgym.scores import default_reference, reference
 from shiftgym_agents.commands.members import finish, gather
 from shiftgym_agents.commands.robustness import PerturbOptions, evaluate_perturbed
-from shiftgym_agents.core.places import Place, check_fit, place, robot_of, slug_of
+from shiftgym_agents.data.places import Place, check_fit, place, robot_of, slug_of
 from shiftgym_agents.evaluation.robustness import Subject, read_subject
 from shiftgym_agents.training.evaluator import Evaluator
 from shiftgym_agents.training.records import reference_of

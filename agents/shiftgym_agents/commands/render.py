@@ -16,7 +16,7 @@ from shiftgym.domains import Domain
 from shiftgym.drawing.opengl import prefer_headless
 from shiftgym.drawing.pictures import VIDEO_SUFFIXES, Film, Image, film_strip, write_film
 from shiftgym.making import domain
-from shiftgym_agents.core.places import GymEnv, Place, place, robot_of
+from shiftgym_agents.data.places import GymEnv, Place, place, robot_of
 from shiftgym_agents.training.trained import TrainedPolicy, load
 
 SLOWEST = 10.0  # frames per second of an environment that does not say

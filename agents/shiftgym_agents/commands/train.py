@@ -15,9 +15,9 @@ from shiftgym.basics.errors import DomainError, ShiftgymError, StoppedError
 from shiftgym.basics.ranges import CountOrNone, Number, Seed, Size, SomeShare, check_ranges
 from shiftgym.reading.anywhere import own_name
 from shiftgym_agents.core.agent import Agent, Config
-from shiftgym_agents.core.opening import TARGETS, Wanted, open_wanted
-from shiftgym_agents.core.pairs import TrainingPair
-from shiftgym_agents.core.places import place
+from shiftgym_agents.data.opening import TARGETS, Wanted, open_wanted
+from shiftgym_agents.data.pairs import TrainingPair
+from shiftgym_agents.data.places import place
 from shiftgym_agents.methods.outside import short_name
 from shiftgym_agents.methods.table import METHODS, method, settings, summary
 from shiftgym_agents.training.hardware import in_a_line, unseen_gpu

@@ -13,7 +13,7 @@ import numpy as np
 from shiftgym.domains import Domain
 from shiftgym.envs.locomotion import Locomotion
 from shiftgym.envs.tasks import TASKS
-from shiftgym_agents.core.places import Place, robot_of
+from shiftgym_agents.data.places import Place, robot_of
 
 EDGE = 1e-3  # velocities so near to where they are clipped may have been clipped
 

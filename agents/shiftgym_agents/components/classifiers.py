@@ -44,9 +44,9 @@ from torch.nn.functional import softplus
 from shiftgym.basics.ranges import Amount, Count, CountOrNone, HeldOut
 from shiftgym_agents.components.holdout import HoldOut
 from shiftgym_agents.core.agent import Agent, Noise, Stage
-from shiftgym_agents.core.data import SIDES, Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import minimise
+from shiftgym_agents.data.batches import SIDES, Batch
 
 HELD = 1000  # most rows held out of each dataset
 BOUND = 4.0  # of the residual form's logits

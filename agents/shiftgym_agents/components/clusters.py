@@ -16,7 +16,7 @@ from torch import Tensor
 
 from shiftgym.basics.ranges import Count, Size
 from shiftgym_agents.core.agent import Agent
-from shiftgym_agents.core.data import SIDES, Batch
+from shiftgym_agents.data.batches import SIDES, Batch
 
 CLUSTER = "cluster"  # column of either side: which cluster a row is of
 

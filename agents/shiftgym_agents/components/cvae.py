@@ -29,9 +29,9 @@ import torch
 from torch import Tensor
 
 from shiftgym_agents.core.agent import Agent, Noise, Stage
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import minimise
+from shiftgym_agents.data.batches import Batch
 
 LOG_STD_RANGE = (-4.0, 15.0)
 VARIANCE = 0.1  # of an action around its reconstruction

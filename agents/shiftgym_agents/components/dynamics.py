@@ -33,8 +33,8 @@ from shiftgym.basics.ranges import Count, CountOrNone, HeldOut, Positive, Size
 from shiftgym_agents.components.answers import answers, tellable
 from shiftgym_agents.components.holdout import HoldOut
 from shiftgym_agents.core.agent import Agent
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.nets import Net
+from shiftgym_agents.data.batches import Batch
 
 ACTIVATIONS = {"relu": torch.relu, "swish": silu}
 ASKED = 256  # source rows that the simulator answers

@@ -33,10 +33,10 @@ from torch.nn.functional import softplus
 from shiftgym.basics.ranges import Size
 from shiftgym_agents.components.dynamics import ACTIVATIONS, Model, ModelConfig, each, split
 from shiftgym_agents.core.agent import Agent, Noise, Stage
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import minimise
 from shiftgym_agents.core.networks import Layers, unpack
+from shiftgym_agents.data.batches import Batch
 
 LOG_VARIANCE_RANGE = (-10.0, 0.5)
 DECAY = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)  # w_l of five layers, first layer first

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.agent import Agent
-from shiftgym_agents.core.data import SIDES, Batch
 from shiftgym_agents.core.nets import Net
+from shiftgym_agents.data.batches import SIDES, Batch
 
 PIECES = 50  # stretches that a dataset is cut into
 LEARNED = 0.9  # share of the error of knowing nothing below which a copy has learned something

@@ -32,9 +32,9 @@ from torch.nn.functional import elu, layer_norm
 from shiftgym.basics.ranges import Amount, Count, CountOrNone, HeldOut, Size
 from shiftgym_agents.components.holdout import HoldOut
 from shiftgym_agents.core.agent import Agent, Noise, Stage
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import Net, minimise
+from shiftgym_agents.data.batches import Batch
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "elu": elu}
 COLLAPSED = 1e-3  # median variance of a latent dimension below which a warning is due

@@ -30,10 +30,10 @@ from shiftgym_agents.components.dynamics import each
 from shiftgym_agents.components.ensemble import small_normal_mlp
 from shiftgym_agents.components.holdout import HoldOut
 from shiftgym_agents.core.agent import Agent, Noise, Stage
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import Init, minimise
 from shiftgym_agents.core.networks import Layers, init_mlp
+from shiftgym_agents.data.batches import Batch
 
 Reading = Callable[[Batch], tuple[Tensor, Tensor]]
 """Takes c `(R, B, .)` and x `(R, B, k)` from a batch."""

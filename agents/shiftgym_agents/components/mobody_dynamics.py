@@ -43,9 +43,9 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Amount, Count, CountOrNone, Size, SomeHeldOut
 from shiftgym_agents.components.dynamics import ACTIVATIONS, Model, ModelConfig, each, split
 from shiftgym_agents.core.agent import Agent, Noise, Stage
-from shiftgym_agents.core.data import SIDES, Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import minimise
+from shiftgym_agents.data.batches import SIDES, Batch
 
 LOG_VARIANCE_RANGE = (-10.0, 4.0)
 

@@ -28,7 +28,7 @@ from shiftgym.basics.ranges import Amount, Count, CountOrNone, Limit
 from shiftgym.envs.tasks import TASKS
 from shiftgym_agents.components.mobody_dynamics import LatentDynamics
 from shiftgym_agents.core.agent import Agent
-from shiftgym_agents.core.terminal import Rule, require_rules
+from shiftgym_agents.data.terminal import Rule, require_rules
 
 CHUNK = 4096  # rows that all members answer at a time
 

@@ -29,9 +29,9 @@ from shiftgym.basics.ranges import Amount, CountOrNone, Limit, Positive, Size
 from shiftgym_agents.components.cvae import divergence
 from shiftgym_agents.components.recurrent import GRU
 from shiftgym_agents.core.agent import Agent, Noise, Stage
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import minimise
+from shiftgym_agents.data.batches import Batch
 
 TRAJECTORY = "trajectory"  # column of source rows: which of the run's trajectories
 LONGEST = 1000  # steps after which a trajectory counts as another

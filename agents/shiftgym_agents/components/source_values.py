@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from shiftgym_agents.core.agent import Agent, Noise, Stage
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import expectile, sparse_errors, sparse_weights, weighted_mean
 from shiftgym_agents.core.nets import minimise
+from shiftgym_agents.data.batches import Batch
 
 TRAILING = 2.0  # mean weight above which the value has not caught up
 ADVANTAGE = "advantage"  # column of source rows: min Q - V

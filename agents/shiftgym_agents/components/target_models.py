@@ -20,9 +20,9 @@ from torch import Tensor
 from shiftgym.basics.ranges import Count, CountOrNone, HeldOut
 from shiftgym_agents.components.holdout import HoldOut
 from shiftgym_agents.core.agent import Agent, Noise, Stage
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import minimise
+from shiftgym_agents.data.batches import Batch
 
 
 @dataclass(frozen=True)

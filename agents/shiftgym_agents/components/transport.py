@@ -50,7 +50,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.core.caches import cache_folder
+from shiftgym_agents.kernels.caches import cache_folder
 
 TARGET_ROWS = 5_000  # that a block of full size is meant for
 KEEP_FROM = 1_000_000  # entries of the cost matrix from which a result is worth a file

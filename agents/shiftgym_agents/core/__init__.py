@@ -1,1 +1,1 @@
-"""What every method stands on: the agent, stacked networks, losses, data, policies, kernels."""
+"""What every method stands on: the agent, stacked networks, losses, policies, captured graphs."""

@@ -22,13 +22,13 @@ from torch import Tensor
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Count, Positive, Size, SomeShare, check_ranges
 from shiftgym_agents.core.columns import EVALUATED, KEYS
-from shiftgym_agents.core.data import SIDES, Batch, Data, Scaling
 from shiftgym_agents.core.nets import Net, Parameter, copy_net
 from shiftgym_agents.core.networks import restore_generators, run_generators, unpack
-from shiftgym_agents.core.pairs import TrainingPair
 from shiftgym_agents.core.policy import Policy
-from shiftgym_agents.core.sources import part_names
-from shiftgym_agents.core.terminal import rule_of
+from shiftgym_agents.data.batches import SIDES, Batch, Data, Scaling
+from shiftgym_agents.data.pairs import TrainingPair
+from shiftgym_agents.data.sources import part_names
+from shiftgym_agents.data.terminal import rule_of
 
 Noise = Mapping[str, Tensor]
 """Random numbers of one update by name, `(R, *shape)` each."""

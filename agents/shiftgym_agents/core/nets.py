@@ -16,8 +16,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from shiftgym_agents.core import fused, native
 from shiftgym_agents.core.networks import Layers, init_mlp, mlp, pack, unpack
+from shiftgym_agents.kernels import fused, native
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from shiftgym_agents.core import native
 from shiftgym_agents.core.nets import Net
 from shiftgym_agents.core.networks import run_generators
+from shiftgym_agents.kernels import native
 
 RUNS, ROWS, SIZES = 5, 256, (17, 256, 256, 1)  # of a usual training
 TURNS, PATIENCE = 12, 1.0  # at most so many turns, at most so many seconds

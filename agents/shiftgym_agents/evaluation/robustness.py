@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import Domain, episode_steps
-from shiftgym_agents.core.places import Place, robot_of
 from shiftgym_agents.core.policy import Policy
+from shiftgym_agents.data.places import Place, robot_of
 from shiftgym_agents.evaluation.attack import MinQAttack
 from shiftgym_agents.evaluation.perturb import NOISE, OBSERVED, UNPERTURBED, Level
 from shiftgym_agents.evaluation.rollouts import roll_out, rows_that_fit

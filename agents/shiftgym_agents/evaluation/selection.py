@@ -19,7 +19,7 @@ import torch
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.agent import Agent, Config
-from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.data.pairs import TrainingPair
 from shiftgym_agents.evaluation.yardstick import TargetModel
 from shiftgym_agents.methods.table import method, settings
 from shiftgym_agents.training.running import Backend, pick_backend, pick_device, run_stage

@@ -29,7 +29,7 @@ from shiftgym.domains import Domain
 from shiftgym.making import domain
 from shiftgym.policies import load_policy
 from shiftgym.registration import make_vec
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 
 Design = Literal["mixture", "twins"]
 DESIGNS: tuple[Design, ...] = ("mixture", "twins")

@@ -21,9 +21,9 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Count, CountOrNone, Positive, Size
 from shiftgym_agents.components.holdout import HoldOut
 from shiftgym_agents.core.agent import Agent, Config, Noise, Stage
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import Net, minimise
+from shiftgym_agents.data.batches import Batch
 
 HELD_OUT = 0.1  # share of the target rows
 

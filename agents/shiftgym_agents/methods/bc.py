@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import torch
 
 from shiftgym_agents.core.agent import Agent, Config, Noise, Stage
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import Net, minimise
+from shiftgym_agents.data.batches import Batch
 
 
 @dataclass(frozen=True)

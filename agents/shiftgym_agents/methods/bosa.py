@@ -52,8 +52,8 @@ from shiftgym.basics.ranges import (
 )
 from shiftgym_agents.components.likelihood import Density, DensityOptions
 from shiftgym_agents.core.agent import Noise, Stage
-from shiftgym_agents.core.data import SIDES, Batch
 from shiftgym_agents.core.losses import least_return, weighted_mean
+from shiftgym_agents.data.batches import SIDES, Batch
 from shiftgym_agents.methods.td3 import TD3, TD3Config, scale_free
 
 CHUNK = 1024  # rows whose densities are computed at a time

@@ -41,10 +41,10 @@ from torch.nn.functional import softplus
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Amount, Count, Positive, Share, Size, SizeOrNone, SomeShare
 from shiftgym_agents.core.agent import Agent, Config, Noise, Stage
-from shiftgym_agents.core.data import Batch, Scaling
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import Net, minimise, orthogonal_mlp
 from shiftgym_agents.core.networks import Layers
+from shiftgym_agents.data.batches import Batch, Scaling
 from shiftgym_agents.methods.iql import HANDS, LOG_STD_RANGE
 
 

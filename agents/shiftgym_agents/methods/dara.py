@@ -32,7 +32,7 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Amount, Limit
 from shiftgym_agents.components.classifiers import Classifiers, ClassifiersConfig
 from shiftgym_agents.core.agent import Noise, Stage
-from shiftgym_agents.core.data import Batch
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.iql import IQL, IQLConfig
 
 RATIO = "log_ratio"  # column of source rows where the classifiers are frozen

@@ -46,9 +46,9 @@ from torch import Tensor
 from shiftgym.basics.ranges import Amount, Limit
 from shiftgym_agents.components.ensemble import Ensemble, EnsembleConfig
 from shiftgym_agents.core.agent import Noise, Stage
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import huber, least_return
-from shiftgym_agents.core.terminal import Rule, require_rules
+from shiftgym_agents.data.batches import Batch
+from shiftgym_agents.data.terminal import Rule, require_rules
 from shiftgym_agents.methods.iql import IQL, IQLConfig
 
 CHUNK = 1024  # source rows that all members are asked about at a time

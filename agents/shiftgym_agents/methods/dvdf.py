@@ -45,7 +45,7 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import CountOrNone, Positive, Share, Size, SomeShare
 from shiftgym_agents.components.source_values import ADVANTAGE, SourceValues
 from shiftgym_agents.core.agent import Noise, Stage
-from shiftgym_agents.core.data import Batch
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.igdf import COSINE, IGDF, IGDFConfig, ranks
 from shiftgym_agents.methods.iql import IQL
 from shiftgym_agents.methods.otdf import OTDF, OTDFConfig

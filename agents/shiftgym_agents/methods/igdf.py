@@ -40,9 +40,9 @@ from torch.nn import functional as F
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Amount, CountOrNone, HeldOut, Size, SomeShare
 from shiftgym_agents.core.agent import Noise, Stage
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import minimise
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.iql import IQL, IQLConfig
 
 PUBLISHED_KEEP = {"halfcheetah": 0.25, "hopper": 0.25, "walker2d": 0.75}  # others: 0.75, chosen

@@ -32,10 +32,10 @@ from torch import Tensor
 
 from shiftgym.basics.ranges import Amount, Level, Limit, Number, Share, SomeShare
 from shiftgym_agents.core.agent import Agent, Config, Noise, Stage
-from shiftgym_agents.core.data import Batch, Scaling
 from shiftgym_agents.core.losses import advantage_weights, expectile, weighted_mean
 from shiftgym_agents.core.nets import Net, Parameter, minimise, orthogonal_mlp
 from shiftgym_agents.core.networks import init_mlp
+from shiftgym_agents.data.batches import Batch, Scaling
 
 LOG_STD_RANGE = (-20.0, 2.0)
 SCALED = ("hopper", "walker2d", "halfcheetah")  # whose rewards the release scales by returns

@@ -38,7 +38,7 @@ from shiftgym.basics.ranges import SomeShare
 from shiftgym_agents.components.classifiers import Classifiers, ClassifiersConfig
 from shiftgym_agents.components.clusters import CLUSTER, Clusters, ClustersConfig
 from shiftgym_agents.core.agent import Noise, Stage
-from shiftgym_agents.core.data import SIDES, Batch
+from shiftgym_agents.data.batches import SIDES, Batch
 from shiftgym_agents.methods.support import SupportConfig, Supported, require_share
 
 KEPT = "kept"  # column of source rows: 1 in clusters that are kept, else 0

@@ -36,10 +36,10 @@ from shiftgym_agents.components.classifiers import Classifiers, ClassifiersConfi
 from shiftgym_agents.components.mobody_dynamics import LatentDynamics, LatentDynamicsConfig
 from shiftgym_agents.components.mobody_rows import ModelRows, ModelRowsConfig
 from shiftgym_agents.core.agent import Noise, Stage
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import advantage_weights, weighted_mean
-from shiftgym_agents.core.pairs import TrainingPair
-from shiftgym_agents.core.places import robot_of
+from shiftgym_agents.data.batches import Batch
+from shiftgym_agents.data.pairs import TrainingPair
+from shiftgym_agents.data.places import robot_of
 from shiftgym_agents.methods.td3 import TD3, TD3Config, scale_free
 
 EXTRA = "extra_reward"  # column of source rows

@@ -37,9 +37,9 @@ from torch import Tensor
 from shiftgym.basics.ranges import Count, Positive, SomeShare
 from shiftgym_agents.components.transport import Transport, deviations, require_pot, require_rows
 from shiftgym_agents.core.agent import Agent, Noise, Stage
-from shiftgym_agents.core.data import SIDES, Batch
 from shiftgym_agents.core.losses import weighted_mean
-from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.data.batches import SIDES, Batch
+from shiftgym_agents.data.pairs import TrainingPair
 from shiftgym_agents.methods.support import SupportConfig, Supported, require_share
 
 DEVIATION = "deviation"  # column of source rows: transport's d

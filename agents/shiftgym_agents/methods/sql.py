@@ -33,9 +33,9 @@ from torch import Tensor
 
 from shiftgym.basics.ranges import Positive
 from shiftgym_agents.core.agent import Noise
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import sparse_errors, sparse_weights, weighted_mean
 from shiftgym_agents.core.nets import minimise
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.iql import IQL, IQLConfig
 
 

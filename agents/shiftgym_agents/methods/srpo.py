@@ -35,9 +35,9 @@ from torch.nn.functional import softplus
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Amount, Positive, SomeShare
 from shiftgym_agents.core.agent import Noise
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import minimise
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.iql import IQL, IQLConfig
 
 RATIO = 10.0  # largest ratio D / (1 - D) that is paid, and one over the smallest

@@ -36,7 +36,7 @@ from torch import Tensor
 from shiftgym.basics.ranges import AmountOrInf, Share
 from shiftgym_agents.components.target_models import TargetModels, TargetModelsConfig
 from shiftgym_agents.core.agent import Noise, Stage
-from shiftgym_agents.core.data import Batch
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.iql import IQL, IQLConfig
 
 CORRECTED = "corrected"  # column of source rows: action, reward, and whether they are corrected

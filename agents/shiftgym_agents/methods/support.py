@@ -23,9 +23,9 @@ from shiftgym.datasets.names import dataset_name
 from shiftgym.domains import Domain
 from shiftgym_agents.components.cvae import CVAE
 from shiftgym_agents.core.agent import Config, Noise
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
-from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.data.batches import Batch
+from shiftgym_agents.data.pairs import TrainingPair
 from shiftgym_agents.methods.iql import HANDS, IQL, LOG_STD_RANGE, IQLConfig
 
 

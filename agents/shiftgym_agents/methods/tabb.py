@@ -34,9 +34,9 @@ from torch import Tensor
 from shiftgym.basics.ranges import Amount, AmountOrInf, CountOrNone, Limit, Share
 from shiftgym_agents.components.latents import Latents, LatentsConfig
 from shiftgym_agents.core.agent import Noise, Stage
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import expectile, huber, weighted_mean
 from shiftgym_agents.core.nets import Net, minimise
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.iql import IQL, IQLConfig
 
 

@@ -13,7 +13,7 @@ from shiftgym_agents.methods.outside import described, from_file, from_package, 
 
 if TYPE_CHECKING:  # what lists methods needs no torch
     from shiftgym_agents.core.agent import Agent, Config
-    from shiftgym_agents.core.places import Place
+    from shiftgym_agents.data.places import Place
 
 METHODS = {  # name -> (module and class, what it is in one line); .files are of this folder
     "iql": (".iql:IQL", "implicit Q-learning on source and target data"),

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from shiftgym.basics.ranges import Amount, Count, Limit, Share, SomeShare
 from shiftgym_agents.core.agent import Agent, Config, Noise, Stage
-from shiftgym_agents.core.data import Batch, Scaling
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import Net, Parameter, minimise
+from shiftgym_agents.data.batches import Batch, Scaling
 
 
 @dataclass(frozen=True)

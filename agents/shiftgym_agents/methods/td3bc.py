@@ -25,8 +25,8 @@ from torch import Tensor
 
 from shiftgym.basics.ranges import Amount
 from shiftgym_agents.core.agent import Noise
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.td3 import TD3, TD3Config, scale_free
 
 

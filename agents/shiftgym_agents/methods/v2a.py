@@ -34,7 +34,7 @@ from shiftgym.basics.ranges import Positive, Share
 from shiftgym_agents.components.modalities import Modalities, ModalitiesConfig
 from shiftgym_agents.components.source_values import SourceValues
 from shiftgym_agents.core.agent import Stage
-from shiftgym_agents.core.data import Batch
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.dvdf import RAW, DVDFConfig, ValueAligned
 from shiftgym_agents.methods.igdf import COSINE, IGDF
 

@@ -27,7 +27,7 @@ from shiftgym.datasets.load import find
 from shiftgym.datasets.names import DatasetName
 from shiftgym.scores import reference
 from shiftgym_agents.core.agent import Agent
-from shiftgym_agents.core.places import from_record, slug_of
+from shiftgym_agents.data.places import from_record, slug_of
 from shiftgym_agents.reports.protocols import Cell, Protocol, Row, direction_of
 from shiftgym_agents.reports.report import RESAMPLES, Group, interval, lay_out, plain, summary
 from shiftgym_agents.training.metrics import LAST

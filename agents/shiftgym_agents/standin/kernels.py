@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from shiftgym_agents.core.building import build
-from shiftgym_agents.core.caches import cache_folder, own_folder
+from shiftgym_agents.kernels.building import build
+from shiftgym_agents.kernels.caches import cache_folder, own_folder
 from shiftgym_agents.standin.machine import DeviceTensor, machine
 
 FLAGS = "-O2 -std=c++17 -w -shared -fPIC"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.core.building import NativeUnavailableError, build
+from shiftgym_agents.kernels.building import NativeUnavailableError, build
 
 SOURCE = Path(__file__).parent / "device.cpp"
 FLAGS = "-O1 -std=c++20 -w -shared -fPIC"

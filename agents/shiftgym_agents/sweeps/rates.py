@@ -35,7 +35,7 @@ from shiftgym.datasets.flat import FIELDS, spaces
 from shiftgym.datasets.load import find, load
 from shiftgym.domains import episode_steps
 from shiftgym_agents.core.agent import Agent, Stage
-from shiftgym_agents.core.pairs import ArrayPair, Arrays
+from shiftgym_agents.data.pairs import ArrayPair, Arrays
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.sweeps.backends.base import Room
 from shiftgym_agents.sweeps.plan import Group, Plan, Planned, is_here

@@ -28,7 +28,7 @@ from shiftgym.datasets.load import find, load
 from shiftgym.datasets.locks import acquire, release
 from shiftgym.datasets.pair import Pair
 from shiftgym.scores import MEASURED, default_reference, reference
-from shiftgym_agents.core.pairs import TrainingPair, target_only
+from shiftgym_agents.data.pairs import TrainingPair, target_only
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.sweeps.plan import FAILURE, GROUP, LOG, STARTED, Group, is_here, last_line
 from shiftgym_agents.training.artifacts import LOCK, read_json, write_json, write_text

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from shiftgym.making import domain
 from shiftgym_agents.core.agent import Agent, Config
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.training.running import Running
 
 ROBOT, OBS, ACT = "hopper", 11, 3

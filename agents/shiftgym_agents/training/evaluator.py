@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from shiftgym_agents.core.places import Place
 from shiftgym_agents.core.policy import Policy
+from shiftgym_agents.data.places import Place
 from shiftgym_agents.training.vectorised import make_envs
 
 SPACING = 10_000  # start seeds between two runs; more than evaluations x episodes of one run

@@ -24,7 +24,7 @@ from typing import (
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Seed, ranges_of
 from shiftgym.scores import Reference
-from shiftgym_agents.core.places import Place, from_record
+from shiftgym_agents.data.places import Place, from_record
 from shiftgym_agents.training.artifacts import read_json
 
 if TYPE_CHECKING:  # what acts with a trained run needs no torch

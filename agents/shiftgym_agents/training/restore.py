@@ -9,8 +9,8 @@ import torch
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.agent import Agent
-from shiftgym_agents.core.opening import reopen
-from shiftgym_agents.core.pairs import TrainingPair
+from shiftgym_agents.data.opening import reopen
+from shiftgym_agents.data.pairs import TrainingPair
 from shiftgym_agents.methods.outside import recalled
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.artifacts import read_checkpoint

@@ -15,9 +15,9 @@ import numpy as np
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Amount, Count, Size, Threads, check_ranges
 from shiftgym_agents.core.agent import Config
-from shiftgym_agents.core.pairs import TrainingPair
-from shiftgym_agents.core.places import kwargs_of
-from shiftgym_agents.core.sources import Arrays, Sources
+from shiftgym_agents.data.pairs import TrainingPair
+from shiftgym_agents.data.places import kwargs_of
+from shiftgym_agents.data.sources import Arrays, Sources
 from shiftgym_agents.methods.table import recorded
 from shiftgym_agents.training.artifacts import hash_arrays
 from shiftgym_agents.training.hardware import Precision

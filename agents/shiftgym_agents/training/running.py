@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.core import fused, native
 from shiftgym_agents.core.agent import Agent, Stage
 from shiftgym_agents.core.capturing import (
     ADVICE,
@@ -33,6 +32,7 @@ from shiftgym_agents.core.capturing import (
 )
 from shiftgym_agents.core.nets import BETAS, EPSILON, Net
 from shiftgym_agents.core.racing import kernels_win
+from shiftgym_agents.kernels import fused, native
 
 Backend = Literal["auto", "eager", "captured"]
 BLOCK = {"cpu": 50, "cuda": 100}  # updates whose random numbers are drawn together, at most

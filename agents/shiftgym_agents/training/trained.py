@@ -13,8 +13,8 @@ import numpy as np
 
 from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.domains import Domain
-from shiftgym_agents.core.places import Place, from_record
 from shiftgym_agents.core.policy import Policy
+from shiftgym_agents.data.places import Place, from_record
 from shiftgym_agents.training.artifacts import read_checkpoint
 from shiftgym_agents.training.records import read_about
 

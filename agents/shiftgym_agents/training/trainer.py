@@ -26,8 +26,8 @@ from tqdm import tqdm
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import Seed, require
 from shiftgym_agents.core.agent import Agent, Config, Stage
-from shiftgym_agents.core.pairs import TrainingPair
-from shiftgym_agents.core.places import slug_of
+from shiftgym_agents.data.pairs import TrainingPair
+from shiftgym_agents.data.places import slug_of
 from shiftgym_agents.methods.table import method, settings
 from shiftgym_agents.training.artifacts import (
     owned,

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import shiftgym
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import Domain
-from shiftgym_agents.core.places import GymEnv, Place, slug_of
+from shiftgym_agents.data.places import GymEnv, Place, slug_of
 
 
 def make_envs(places: Sequence[Place], threads: int = 0) -> Any:

@@ -30,7 +30,6 @@ from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.capturing import capture, unchanged
-from shiftgym_agents.core.native import NativeUnavailableError
 from shiftgym_agents.core.networks import (
     Layers,
     init_mlp,
@@ -41,6 +40,7 @@ from shiftgym_agents.core.networks import (
     run_generators,
     unpack,
 )
+from shiftgym_agents.kernels.native import NativeUnavailableError
 from shiftgym_tools.behaviours import sac_native
 from shiftgym_tools.behaviours.config import Backend, SACConfig
 from shiftgym_tools.behaviours.replay_buffer import Replay

@@ -1,8 +1,8 @@
 """Call the C++ block of SAC updates that trains many agents on CPU cores.
 
-`sac_kernel.cpp` is compiled once, as :mod:`shiftgym_agents.core.building` says, with the products
-of the agents' kernels. Without a compiler, `load` raises and `SAC(backend="eager")` does the same
-job slower.
+`sac_kernel.cpp` is compiled once, as :mod:`shiftgym_agents.kernels.building` says, with the
+products of the agents' kernels. Without a compiler, `load` raises and `SAC(backend="eager")` does
+the same job slower.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from shiftgym_agents.core import native
-from shiftgym_agents.core.building import build
+from shiftgym_agents.kernels import native
+from shiftgym_agents.kernels.building import build
 
 SOURCE = Path(__file__).with_name("sac_kernel.cpp")
 FLAGS = "-O3 -march=native -ffast-math -fno-finite-math-only -std=c++17 -shared -fPIC -pthread"
@@ -38,7 +38,7 @@ class Block(ctypes.Structure):
 
 @cache
 def load() -> ctypes.CDLL:
-    """Return the compiled block; errors as :func:`shiftgym_agents.core.building.build`."""
+    """Return the compiled block; errors as :func:`shiftgym_agents.kernels.building.build`."""
     loaded = build(SOURCE, FLAGS, [native.SOURCE.parent])
     loaded.sac_block.argtypes = [ctypes.POINTER(Block)]
     loaded.sac_block.restype = None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from agent_helpers import make_pair
 
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 
 STD = 0.3
 

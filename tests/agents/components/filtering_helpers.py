@@ -8,8 +8,8 @@ import numpy as np
 from agent_helpers import make_pair
 from torch import Tensor
 
-from shiftgym_agents.core.data import Batch
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.batches import Batch
+from shiftgym_agents.data.pairs import ArrayPair
 
 ROWS = 600
 

@@ -27,7 +27,7 @@ from shiftgym_agents.components.ensemble import (
 )
 from shiftgym_agents.components.holdout import stretches
 from shiftgym_agents.core.networks import mlp, run_generators, unpack
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.droco import DROCO, DROCOConfig
 from shiftgym_agents.training.running import Running
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from shiftgym_agents.core import native, racing
+from shiftgym_agents.core import racing
+from shiftgym_agents.kernels import native
 from shiftgym_agents.training.running import pick_backend
 
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ import shiftgym
 from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.datasets.flat import check_flat, ends
 from shiftgym_agents.core.agent import Agent
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.evaluation.selection import (
     YARDSTICK,
     auc,

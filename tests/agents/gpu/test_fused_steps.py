@@ -8,10 +8,10 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from shiftgym_agents.core import fused
 from shiftgym_agents.core.agent import Agent
 from shiftgym_agents.core.capturing import CaptureError
 from shiftgym_agents.core.nets import Parameter
+from shiftgym_agents.kernels import fused
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.standin.machine import machine
 from shiftgym_agents.training.checking import shrunk, toy_pair, train

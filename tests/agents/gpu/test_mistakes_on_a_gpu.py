@@ -11,9 +11,9 @@ from torch import Tensor
 
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.capturing import CaptureError
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import minimise
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.bc import BC
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.checking import shrunk, toy_pair, train

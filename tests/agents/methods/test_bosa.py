@@ -18,7 +18,7 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components.likelihood import unscaled_normal_mlp
 from shiftgym_agents.core.nets import Net
 from shiftgym_agents.core.networks import run_generators
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.bosa import BOSA
 from shiftgym_agents.training.running import Running
 

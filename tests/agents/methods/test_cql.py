@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.core.data import Batch
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.cql import CQL, CQLConfig, overrated, squashed
 from shiftgym_agents.training.running import Running
 

@@ -14,8 +14,8 @@ from torch.nn.functional import softplus
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components.classifiers import domain_errors
-from shiftgym_agents.core.data import Batch, Data
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.batches import Batch, Data
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.dara import DARA, RATIO
 from shiftgym_agents.methods.iql import IQL
 from shiftgym_agents.training.running import Running

@@ -11,8 +11,8 @@ import pytest
 import torch
 from agent_helpers import ACT, OBS, distance, make_pair, small
 
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.networks import mlp, unpack
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.droco import DROCO, DROCOConfig, pessimism
 from shiftgym_agents.methods.iql import IQL
 from shiftgym_agents.training.running import Running

@@ -13,8 +13,8 @@ import pytest
 import torch
 from agent_helpers import small
 
-from shiftgym_agents.core import native
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
+from shiftgym_agents.kernels import native
 from shiftgym_agents.methods.droco import DROCO
 from shiftgym_agents.training.running import Running
 

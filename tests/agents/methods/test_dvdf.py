@@ -15,8 +15,8 @@ from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components.source_values import ADVANTAGE
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.networks import unpack
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.dvdf import DVDF, DVDFOTDF, scaled
 from shiftgym_agents.methods.igdf import COSINE
 from shiftgym_agents.methods.otdf import DEVIATION

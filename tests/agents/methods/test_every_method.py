@@ -13,8 +13,8 @@ from agent_helpers import NAMES, distance, make_agent, make_pair, small, train, 
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.ranges import ranges_of
-from shiftgym_agents.core import native
 from shiftgym_agents.core.agent import Config
+from shiftgym_agents.kernels import native
 from shiftgym_agents.methods.table import METHODS, method
 from shiftgym_agents.training.running import Running
 

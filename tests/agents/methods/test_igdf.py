@@ -13,7 +13,7 @@ from filtering_helpers import ROWS, area_under_curve, drawn, firsts, top, two_ki
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.core.losses import weighted_mean
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.igdf import COSINE, IGDF, contrast_errors, cosine, held_out, share_mean
 from shiftgym_agents.training.running import Running
 

@@ -12,11 +12,11 @@ import torch
 from agent_helpers import ACT, OBS, distance, make_agent, make_arrays, make_pair, small, weights
 from torch import nn
 
-from shiftgym_agents.core.data import Batch, Data
 from shiftgym_agents.core.losses import advantage_weights, expectile, huber, weighted_mean
 from shiftgym_agents.core.nets import Net, Parameter, copy_net, minimise
 from shiftgym_agents.core.networks import run_generators
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.batches import Batch, Data
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.iql import IQL, IQLConfig
 from shiftgym_agents.methods.table import settings
 from shiftgym_agents.training.running import Running

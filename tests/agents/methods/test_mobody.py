@@ -16,9 +16,9 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components.dynamics import each
 from shiftgym_agents.components.mobody_dynamics import gaussian
 from shiftgym_agents.components.mobody_rows import released_ends, robot_ends
-from shiftgym_agents.core import native
 from shiftgym_agents.core.networks import mlp, unpack
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
+from shiftgym_agents.kernels import native
 from shiftgym_agents.methods.mobody import EXTRA, MOBODY
 from shiftgym_agents.training.running import Running
 

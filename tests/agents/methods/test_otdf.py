@@ -18,10 +18,10 @@ import shiftgym
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components import transport
 from shiftgym_agents.components.cvae import divergence, log_mixture
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import Net
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.batches import Batch
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods import otdf
 from shiftgym_agents.methods.iql import IQL
 from shiftgym_agents.methods.otdf import DEVIATION, OTDF, OTDFConfig

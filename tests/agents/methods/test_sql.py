@@ -11,7 +11,7 @@ from agent_helpers import make_agent, make_arrays, make_pair, small
 from torch import Tensor
 
 from shiftgym_agents.core.losses import sparse_errors, sparse_weights
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.sql import SQL, norm_relu
 from shiftgym_agents.training.running import Running
 

@@ -11,7 +11,7 @@ import torch
 from agent_helpers import distance, make_agent, make_pair, small
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.core.data import Batch
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.iql import IQL
 from shiftgym_agents.methods.srpo import SRPO, log_ratio
 from shiftgym_agents.training.running import Running

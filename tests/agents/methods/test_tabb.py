@@ -12,9 +12,9 @@ import torch
 from agent_helpers import ACT, make_pair, small, train
 from torch import Tensor
 
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import advantage_weights, expectile
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.batches import Batch
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.tabb import TABB, TABBConfig
 from shiftgym_agents.training.running import Running
 

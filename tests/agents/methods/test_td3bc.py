@@ -12,9 +12,9 @@ import torch
 from agent_helpers import ACT, OBS, distance, make_agent, make_arrays, make_pair, small
 from torch import nn
 
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import Net, Parameter
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.td3 import only_where, scale_free
 from shiftgym_agents.methods.td3bc import TD3BC
 from shiftgym_agents.training.running import Running

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from shiftgym_agents.components.modalities import TRAJECTORY, Modalities
 from shiftgym_agents.components.source_values import ADVANTAGE
-from shiftgym_agents.core.data import Batch
 from shiftgym_agents.core.nets import Parameter, minimise
-from shiftgym_agents.core.pairs import ArrayPair
-from shiftgym_agents.core.sources import Sources
+from shiftgym_agents.data.batches import Batch
+from shiftgym_agents.data.pairs import ArrayPair
+from shiftgym_agents.data.sources import Sources
 from shiftgym_agents.methods.igdf import COSINE
 from shiftgym_agents.methods.v2a import V2A
 from shiftgym_agents.training.running import Running

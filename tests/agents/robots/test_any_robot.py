@@ -17,10 +17,10 @@ from robot_helpers import HERE, ROBOTS, flags, recorded, tiny
 import shiftgym_agents
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.cli import main as shiftgym
-from shiftgym_agents.core.pairs import ArrayPair
-from shiftgym_agents.core.places import GymEnv, place
 from shiftgym_agents.core.policy import Policy
-from shiftgym_agents.core.sources import Sources
+from shiftgym_agents.data.pairs import ArrayPair
+from shiftgym_agents.data.places import GymEnv, place
+from shiftgym_agents.data.sources import Sources
 from shiftgym_agents.evaluation.robustness import read_subject
 from shiftgym_agents.methods.bc import BC
 from shiftgym_agents.methods.table import method

@@ -22,7 +22,7 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym.cli import main
 from shiftgym.datasets.locks import acquire, release
 from shiftgym.scores import reference
-from shiftgym_agents.core.pairs import ArrayPair
+from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.evaluation.robustness import read_subject
 from shiftgym_agents.methods.table import settings
 from shiftgym_agents.reports.report import draw_curves, overall, read_groups, read_run, table

@@ -206,7 +206,7 @@ def test_device_that_is_not_there_is_named(name: str, says: str) -> None:
 
 
 def test_without_a_compiler_auto_is_eager_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from shiftgym_agents.core import native
+    from shiftgym_agents.kernels import native
 
     def missing() -> None:
         raise native.NativeUnavailableError("no C++ compiler found: install g++")

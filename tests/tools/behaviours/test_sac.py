@@ -17,9 +17,9 @@ from training_helpers import finish, stored_updates
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.policies import read_policy
-from shiftgym_agents.core import native
-from shiftgym_agents.core.building import NativeUnavailableError, _compiler
 from shiftgym_agents.core.networks import StackedMLP, init_mlp, mlp, pack, run_generators, unpack
+from shiftgym_agents.kernels import native
+from shiftgym_agents.kernels.building import NativeUnavailableError, _compiler
 from shiftgym_agents.training.artifacts import read_checkpoint
 from shiftgym_tools.behaviours import sac_native
 from shiftgym_tools.behaviours.config import BehaviourConfig, SACConfig

@@ -7,9 +7,9 @@ import pytest
 import torch
 from agent_helpers import distance
 
-from shiftgym_agents.core import native
 from shiftgym_agents.core.nets import Net, Parameter
 from shiftgym_agents.core.networks import run_generators
+from shiftgym_agents.kernels import native
 
 
 @pytest.fixture(autouse=True)

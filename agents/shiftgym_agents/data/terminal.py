@@ -13,8 +13,8 @@ from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.envs.tasks import TASKS
-from shiftgym_agents.core.pairs import Terminal, TrainingPair, terminal_of
-from shiftgym_agents.core.places import robot_of
+from shiftgym_agents.data.pairs import Terminal, TrainingPair, terminal_of
+from shiftgym_agents.data.places import robot_of
 
 Rule = Callable[[Tensor], Tensor]
 """Says which raw states `(N, O)` are terminal, `(N,)` bool."""

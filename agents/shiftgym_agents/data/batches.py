@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.core.bounds import box_of
-from shiftgym_agents.core.pairs import TrainingPair
-from shiftgym_agents.core.places import check_fit
-from shiftgym_agents.core.sources import Arrays, Origins, origins_of, part_names, parts_of
+from shiftgym_agents.data.bounds import box_of
+from shiftgym_agents.data.pairs import TrainingPair
+from shiftgym_agents.data.places import check_fit
+from shiftgym_agents.data.sources import Arrays, Origins, origins_of, part_names, parts_of
 
 SIDES = ("source", "target")
 

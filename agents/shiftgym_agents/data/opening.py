@@ -12,9 +12,9 @@ from shiftgym.datasets.pair import Pair
 from shiftgym.domains import Domain
 from shiftgym.reading.anywhere import own_name, read
 from shiftgym.scores import MEASURED, Reference, default_reference, reference
-from shiftgym_agents.core.pairs import ArrayPair, TrainingPair, target_only
-from shiftgym_agents.core.places import Place
-from shiftgym_agents.core.sources import Arrays, Sources
+from shiftgym_agents.data.pairs import ArrayPair, TrainingPair, target_only
+from shiftgym_agents.data.places import Place
+from shiftgym_agents.data.sources import Arrays, Sources
 
 TARGETS = "target"  # the place that is the target's own
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.core.pairs import TrainingPair
-from shiftgym_agents.core.places import slug_of, spaces_of
-from shiftgym_agents.core.sources import Arrays, part_names, parts_of
+from shiftgym_agents.data.pairs import TrainingPair
+from shiftgym_agents.data.places import slug_of, spaces_of
+from shiftgym_agents.data.sources import Arrays, part_names, parts_of
 
 BEYOND = 1e-3  # of half the box: how far recorded actions may lie outside, for rounding's sake
 

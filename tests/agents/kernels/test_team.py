@@ -11,9 +11,9 @@ import pytest
 import torch
 from agent_helpers import make_agent, small, train
 
-from shiftgym_agents.core import building, native
 from shiftgym_agents.core.nets import Net
 from shiftgym_agents.core.networks import run_generators
+from shiftgym_agents.kernels import building, native
 
 RACE = Path(__file__).with_name("race.cpp")
 

@@ -14,8 +14,8 @@ from shiftgym.datasets.pair import Pair
 from shiftgym.domains import Domain
 from shiftgym.scores import MEASURED, Reference, default_reference
 from shiftgym.scores import reference as find_reference
-from shiftgym_agents.core.places import Place, place
-from shiftgym_agents.core.sources import Arrays
+from shiftgym_agents.data.places import Place, place
+from shiftgym_agents.data.sources import Arrays
 
 Terminal = Callable[[np.ndarray], np.ndarray]
 """Says which states `(N, O)`, as the environment gives them, end an episode: `(N,)` bool."""

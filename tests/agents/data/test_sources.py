@@ -10,8 +10,8 @@ import torch
 from agent_helpers import make_arrays, make_pair
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.core.data import Data
-from shiftgym_agents.core.sources import Sources, some_trajectories
+from shiftgym_agents.data.batches import Data
+from shiftgym_agents.data.sources import Sources, some_trajectories
 
 
 def test_rows_know_their_source_and_trajectory() -> None:

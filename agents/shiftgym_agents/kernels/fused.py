@@ -1,6 +1,6 @@
 """Take Adam and Polyak steps on a GPU with two small kernels of our own, in place of some thirty.
 
-`kernels/adam.cu` is compiled when it is first used, by the compiler that CUDA builds of PyTorch
+`adam.cu` is compiled when it is first used, by the compiler that CUDA builds of PyTorch
 bring along (no CUDA toolkit is needed). The torch operations of `nets.py` stay the reference: every
 training compares the first replay of its graphs, which take these steps, with an update that takes
 those (`training/running.py`).
@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shiftgym_agents.core.building import NativeUnavailableError
+from shiftgym_agents.kernels.building import NativeUnavailableError
 
-SOURCE = Path(__file__).parent / "kernels" / "adam.cu"
+SOURCE = Path(__file__).parent / "adam.cu"
 BLOCK, MOST_BLOCKS = 256, 4096
 
 

@@ -11,7 +11,7 @@ import torch
 from agent_helpers import make_arrays, make_pair
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.core.data import Data, Scaling, check_pairs
+from shiftgym_agents.data.batches import Data, Scaling, check_pairs
 
 
 def broken(change: dict[str, Any], side: str = "target") -> Any:

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from shiftgym_agents.core import building, native
-from shiftgym_agents.core.building import NativeUnavailableError
-from shiftgym_agents.core.caches import cache_folder
+from shiftgym_agents.kernels import building, native
+from shiftgym_agents.kernels.building import NativeUnavailableError
+from shiftgym_agents.kernels.caches import cache_folder
 from shiftgym_agents.training.running import pick_backend
 
 FLAGS = "-shared -fPIC"
@@ -202,7 +202,7 @@ def test_compiler_that_gives_no_library_is_named(
 
 
 KILLED = """
-import sys; from pathlib import Path; from shiftgym_agents.core import building
+import sys; from pathlib import Path; from shiftgym_agents.kernels import building
 building.build(Path(sys.argv[1]), "-shared")
 """
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.datasets.locks import locked
-from shiftgym_agents.core.caches import cache_folder, foreign, own_folder
+from shiftgym_agents.kernels.caches import cache_folder, foreign, own_folder
 
 NEW = ".new-"
 

@@ -1,6 +1,6 @@
 """Call the C++ kernels that run stacked MLPs and Adam on CPU cores.
 
-`kernels/mlp.cpp` is compiled once with the machine's own C++ compiler (`$CXX`, else `g++`, `c++` or
+`mlp.cpp` is compiled once with the machine's own C++ compiler (`$CXX`, else `g++`, `c++` or
 `clang++`) and kept in the user's cache (`building.py`). Without a compiler, `load` raises and
 `--backend eager` does the same job slower.
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from shiftgym_agents.core.building import NativeUnavailableError, build
+from shiftgym_agents.kernels.building import NativeUnavailableError, build
 
 __all__ = ["NativeUnavailableError", "StackedMLP", "adam_", "follow_", "load", "undisturbed"]
 
-SOURCE = Path(__file__).parent / "kernels" / "mlp.cpp"
+SOURCE = Path(__file__).parent / "mlp.cpp"
 FLAGS = "-O3 -march=native -ffp-contract=fast -fno-math-errno -fno-trapping-math -std=c++20"
 FLAGS += " -shared -fPIC -pthread"
 SHAPE = [c_int64] * 5 + [c_void_p] * 2 + [c_int64, c_void_p, c_int64, c_int64]
@@ -35,7 +35,7 @@ SIGNATURES = {
 
 @cache
 def load() -> ctypes.CDLL:
-    """Return the kernels, compiled; errors as :func:`shiftgym_agents.core.building.build`."""
+    """Return the kernels, compiled; errors as :func:`shiftgym_agents.kernels.building.build`."""
     loaded = build(SOURCE, FLAGS)
     for name, arguments in SIGNATURES.items():
         function = getattr(loaded, name)

@@ -1,0 +1,1 @@
+"""What agents learn from: pairs, sources, places, bounds of actions, and the rows in batches."""
