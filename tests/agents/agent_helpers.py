@@ -50,6 +50,11 @@ def make_pair(seed: int = 0, source: int = 400, target: int = 200) -> ArrayPair:
     return ArrayPair(*parts, where, ("toy/source", "toy/target"), reference(where, "otdf"))
 
 
+def nowhere(source: Any, target: Any, **other: Any) -> ArrayPair:
+    """Pair toy data of no environment; actions are from -1 to 1 unless told otherwise."""
+    return ArrayPair(source, target, None, **({"reference": None, "bounds": (-1, 1)} | other))
+
+
 def small(name: str, steps: int = 60, **values: Any) -> Config:
     """Give a method's default configuration with every stage and network made small."""
     config = method(name).presets["ours"]

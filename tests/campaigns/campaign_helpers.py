@@ -101,7 +101,8 @@ def in_child(
     sys.stderr.flush()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     child = os.fork()
-    if not child:
+    if not child:  # whoever started these tests may have them ignore Ctrl-C, as nohup does
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         _be_child(work, output, crash_before)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     started, hung, signalled = time.monotonic(), False, kill_after is None

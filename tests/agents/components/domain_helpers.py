@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
-from agent_helpers import make_pair
+from agent_helpers import nowhere
 
 from shiftgym_agents.data.pairs import ArrayPair
 
@@ -28,9 +27,7 @@ def moves(rows: int, seed: int, push: float = 0.0, lean: float = 0.0) -> dict[st
 
 def two_domains(rows: int = 4000, push: float = 0.0, lean: float = 0.0, **other: Any) -> ArrayPair:
     """Pair a source with a target whose moves are pushed, and whose actions lean otherwise."""
-    pair = make_pair()
-    source, target = moves(rows, 1), moves(rows, 2, push, lean)
-    return dataclasses.replace(pair, source=source, target=target, **other)
+    return nowhere(moves(rows, 1), moves(rows, 2, push, lean), **other)
 
 
 def true_ratio(arrays: dict[str, np.ndarray], push: float) -> np.ndarray:

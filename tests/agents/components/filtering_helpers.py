@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
-from agent_helpers import make_pair
+from agent_helpers import nowhere
 from torch import Tensor
 
 from shiftgym_agents.data.batches import Batch
@@ -39,7 +37,7 @@ def two_kinds(seed: int = 0) -> ArrayPair:
     mixed = np.random.default_rng(seed).random(ROWS) < 0.5
     source = point_mass(ROWS, late, late, seed)
     target = point_mass(ROWS, mixed, np.zeros(ROWS, bool), seed + 1)
-    return dataclasses.replace(make_pair(), source=source, target=target)
+    return nowhere(source, target)
 
 
 def firsts(batch: Batch) -> list[set[float]]:

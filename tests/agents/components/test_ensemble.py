@@ -32,6 +32,7 @@ from shiftgym_agents.methods.droco import DROCO, DROCOConfig
 from shiftgym_agents.training.running import Running
 
 NOISE = np.array([0.3, 0.1, 0.2])  # deviations of reward and of the change of state
+BOX = 6.0  # beyond all actions, which networks see as shares of it
 SLOPE = np.array([[1.0, 0.2, -0.1], [-0.5, 0.1, 0.3], [0.7, -0.2, 0.1]])  # of the same, in (s, a)
 
 
@@ -65,10 +66,10 @@ class Trained:
 @pytest.fixture(scope="module")
 def known() -> Trained:
     """Learn a linear-Gaussian system."""
-    pair = ArrayPair(
-        linear_gaussian(50, 0), linear_gaussian(6000, 1), shiftgym.domain("hopper-kinematic")
-    )
-    config = replace(small("droco"), members=3, model_batch=256, model_steps=700, model_rate=3e-3)
+    bounds = -BOX, BOX
+    pair = ArrayPair(linear_gaussian(50, 0), linear_gaussian(6000, 1), None, bounds=bounds)
+    sizes: dict[str, Any] = {"members": 3, "model_batch": 256, "model_steps": 700}
+    config = replace(small("droco", predicted_end="never"), model_rate=3e-3, **sizes)
     agent = DROCO(config, [pair], [0])  # pyright: ignore[reportArgumentType]
     stage, first = agent.stages()[0], math.nan
     running = Running(agent, stage, "eager")
@@ -85,7 +86,8 @@ def known() -> Trained:
 def test_linear_gaussian_system_is_recovered(known: Trained) -> None:
     test = linear_gaussian(1500, 2)
     inputs = np.concatenate([test["observations"], test["actions"]], 1)
-    mean, log_variance = known.agent.ensemble(torch.from_numpy(inputs)[None].float())
+    asked = torch.from_numpy(inputs / [1, 1, BOX])[None].float()
+    mean, log_variance = known.agent.ensemble(asked)
     assert mean.shape == log_variance.shape == (1, 3, 1500, 3)
     error = mean[0].detach().numpy() - inputs @ SLOPE  # reward first, then the change of state
     assert (np.sqrt((error**2).mean((0, 1))) < 0.35 * NOISE).all()

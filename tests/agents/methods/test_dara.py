@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agent_helpers import distance, make_agent, make_pair, small
+from agent_helpers import distance, make_agent, nowhere, small
 from domain_helpers import moves, true_ratio, two_domains
 from torch.nn.functional import softplus
 
@@ -48,7 +48,7 @@ def learned(pair: ArrayPair, updates: int = 1000, **values: Any) -> DARA:
 
 def ratios(agent: DARA, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """Ask the classifiers about rows they did not see."""
-    pair = dataclasses.replace(make_pair(), source=arrays, target=arrays)
+    pair = nowhere(arrays, arrays)
     rows = Data([pair]).batch(torch.arange(len(arrays["rewards"]))[None], 0)
     with torch.no_grad():
         return agent.classifiers.log_ratio(rows)[0, :, 0].numpy()

@@ -75,6 +75,7 @@ def learned() -> dict[float, np.ndarray]:
     pair = ArrayPair(arrays(ROWS["source"], SOURCE), arrays(ROWS["target"], TARGET), None)
     sizes: dict[str, Any] = {"members": 3, "batch": 128, "width": 32, "tau": 0.05}
     sizes |= {"discount": GAMMA, "expectile": LEVEL, "learning_rate": 2e-3}
+    sizes |= {"predicted_end": "never"}
     configs = [small("droco", steps=1600, beta=beta, **sizes) for beta in BETAS]
     agent = DROCO(configs, [pair] * 3, [0, 1, 2], **how)  # pyright: ignore
 

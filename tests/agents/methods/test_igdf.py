@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from agent_helpers import distance, make_agent, make_pair, small, train, weights
+from agent_helpers import distance, make_agent, nowhere, small, train, weights
 from filtering_helpers import ROWS, area_under_curve, drawn, firsts, top, two_kinds
 
 from shiftgym.basics.errors import ShiftgymError
@@ -16,6 +16,8 @@ from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.igdf import COSINE, IGDF, contrast_errors, cosine, held_out, share_mean
 from shiftgym_agents.training.running import Running
+
+UNITS = torch.tensor([1.0, 5.0])  # an action is a share of its bounds, -5 to 5
 
 
 def igdf(runs: int = 2, pretrained: bool = True, dtype=torch.float64, **changes) -> IGDF:
@@ -61,7 +63,7 @@ def discrete() -> tuple[ArrayPair, np.ndarray]:
     source = np.repeat([0, 1, 2], negatives)
     parts = {"source": arrays(source, source), "target": arrays(given, after)}
     best = np.log(counts / counts.sum(1, keepdims=True)) - np.log(negatives / 12) - np.log(12)
-    return dataclasses.replace(make_pair(), **parts), best
+    return nowhere(**parts), best
 
 
 def test_logits_reach_the_log_ratio_of_target_and_source() -> None:
@@ -86,15 +88,15 @@ def test_logits_follow_a_gaussian_log_ratio() -> None:
     rows = {"observations": obs, "actions": act, "next_observations": after}
     arrays = {k: v.astype(np.float32) for k, v in (rows | {"rewards": obs[:, 0]}).items()}
     arrays |= {"terminated": ends, "truncated": ends}
-    pair = dataclasses.replace(make_pair(), source=arrays, target=arrays)
-    changes = dict(contrast_steps=350, contrast_batch=64, embedding=8, learning_rate=5e-3)
+    pair = nowhere(arrays, arrays, bounds=(-5, 5))
+    changes = dict(contrast_steps=600, contrast_batch=64, embedding=8, learning_rate=5e-3)
     agent = make_agent("igdf", small("igdf", **changes), pairs=[pair])
     assert isinstance(agent, IGDF)
-    Running(agent, agent.stages()[0], "eager").run(350)
+    Running(agent, agent.stages()[0], "eager").run(600)
     batch = agent.data.batch(torch.arange(150)[None], 150)
     with torch.no_grad():
         logits = (agent.phi(batch.obs_act) @ agent.psi(batch.next_obs).mT)[0].flatten()
-    means, ends_at = batch.obs_act[0].sum(1, keepdim=True) / 2, batch.next_obs[0].T
+    means, ends_at = (batch.obs_act[0] * UNITS).sum(1, keepdim=True) / 2, batch.next_obs[0].T
     log_ratio = (ends_at**2 / 0.75 - (ends_at - means) ** 2 / 0.25).flatten() / 2
     likely = log_ratio > -4  # where either has any rows
     pairs = torch.stack([logits, log_ratio])[:, likely]
