@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from functools import cache
@@ -17,6 +18,9 @@ env = gym.make("ShiftHopper-v0", render_mode="rgb_array", width=32, height=32)
 env.reset(seed=0)
 assert env.render().shape == (32, 32, 3)
 """
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup, and children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
