@@ -131,6 +131,8 @@ class LatentDynamics(Model):
         config = self.config
         rows = config.members * config.model_batch
         latents = (config.members, 4 * config.model_batch, config.latent)
+        held = self.held
+        assert held is not None
         return Stage(
             "dynamics",
             config.model_steps,
@@ -141,7 +143,7 @@ class LatentDynamics(Model):
             every=config.model_every,
             check=self.look,
             finish=self.finish,
-            idle=lambda: self.held.over,
+            idle=lambda: held.over,
         )
 
     def update(self, batch: Batch, noise: Noise) -> None:

@@ -71,12 +71,12 @@ class Parameter:
         A Polyak copy then follows by `share`; see `follow`.
         """
         if self.native and self.rows.is_cuda:
-            together = follower is not None and not isinstance(share, Tensor)
-            copy, part = (follower.rows, share) if together else (None, 0.0)
             numbers = BETAS, EPSILON
-            fused.adam_(self.state, gradient, self.rate, self.decay_steps, numbers, copy, part)
-            if together:
+            if follower is not None and not isinstance(share, Tensor):  # one step does both
+                together = follower.rows, share
+                fused.adam_(self.state, gradient, self.rate, self.decay_steps, numbers, *together)
                 return
+            fused.adam_(self.state, gradient, self.rate, self.decay_steps, numbers)
         else:
             self._descend(gradient)
         if follower is not None:
