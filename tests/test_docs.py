@@ -1,4 +1,4 @@
-"""Run the Python that the front pages show, as a reader would paste it."""
+"""Run the Python that the front pages show, and read the commands of all, as a reader would."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import runpy
 import shlex
 import subprocess
 import sys
+from functools import wraps
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import tyro
 
 from shiftgym.cli import COMMANDS
 
@@ -26,8 +29,8 @@ def blocks(page: str, language: str) -> list[str]:
 
 PYTHON = [(page, code) for page in PAGES for code in blocks(page, "python")]
 LINES = [
-    line
-    for page in (*PAGES, "docs/agents.md", "docs/datasets.md", "docs/importing.md")
+    (page, line)
+    for page in (*PAGES, *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
     for block in blocks(page, "")
     for line in re.sub(r"\\\n\s*", "", block).splitlines()
     if re.match(r"shiftgym (?![\w ]+:)", line) and "..." not in line and "METHOD" not in line
@@ -42,12 +45,26 @@ def test_python_on_the_front_pages_runs(page: str, code: str, tmp_path: Path) ->
     assert found.returncode == 0, found.stderr[-2000:]
 
 
-def test_every_command_that_pages_show_exists() -> None:
-    assert len(LINES) > 20
-    for line in LINES:
-        words = shlex.split(line, comments=True)[1:]
-        named = {" ".join(words[:2]), words[0]} if words else set()
-        assert named & set(COMMANDS) or words[0].startswith("-"), line
+@pytest.mark.parametrize(("page", "line"), LINES, ids=[line[:60] for _, line in LINES])
+def test_commands_that_pages_show_are_understood(page: str, line: str) -> None:
+    """Every option is one that the command has, and every value of its type; nothing is done."""
+    words = shlex.split(line, comments=True)[1:]
+    if words[0].startswith("-"):
+        assert words in (["--help"], ["--version"])
+        return
+    count = 2 if " ".join(words[:2]) in COMMANDS else 1
+    name, rest = " ".join(words[:count]), words[count:]
+    module, _, function = COMMANDS[name][0].partition(":")
+    command = getattr(import_module(module), function)
+    command = getattr(command, "for_arguments", lambda _, same=command: same)(rest)
+    understood = []
+
+    @wraps(command)
+    def stub(*_: object, **__: object) -> None:
+        understood.append(line)
+
+    tyro.cli(stub, args=rest, config=(tyro.conf.FlagCreatePairsOff,))
+    assert understood == [line]
 
 
 def test_pages_of_the_api_keep_the_words_before_a_colon() -> None:
