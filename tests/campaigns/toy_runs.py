@@ -58,7 +58,8 @@ def facts(out: Path) -> dict[str, Any]:
             name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in arrays.items()
         }
     }
-    told["state"] = {k: v for k, v in state.items() if k not in ("seconds", "sha256")}
+    times = {"seconds", "learner_seconds"}
+    told["state"] = {k: v for k, v in state.items() if k not in times | {"sha256"}}
     if (out / "metrics.csv").exists():
         told["metrics"] = (out / "metrics.csv").read_text()
         told["result"] = json.loads((out / "result.json").read_text())["runs"]
