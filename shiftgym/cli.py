@@ -55,6 +55,10 @@ COMMANDS = {
         "check a method of your own for GPUs, without one",
     ),
     "eval": ("shiftgym_agents.commands.evaluate:evaluate", "evaluate trained agents anew"),
+    "diagnose": (
+        "shiftgym_agents.commands.diagnose:diagnose",
+        "does this source help this target? numbers, trials and a verdict, in minutes",
+    ),
     "sweep": (
         "shiftgym_agents.commands.sweep:sweep",
         "train a grid of runs: here, on Ray or on Slurm",

@@ -28,8 +28,8 @@ Flat = tyro.conf.arg(name="")
 
 
 @dataclass(frozen=True)
-class PairOptions:
-    """Choose the datasets, the score and the seeds."""
+class DataOptions:
+    """Choose the datasets, the score, and where policies are evaluated."""
 
     target: str
     """Dataset of the domain that policies are for: hopper-kinematic/medium; or, of any robot, a
@@ -57,14 +57,20 @@ class PairOptions:
     terminal: str | None = None
     """FILE.py:FUNCTION or MODULE:FUNCTION that says which states (N, O) end an episode, (N,) bool;
     mobody and droco ask for it where the robot is none of shiftgym's."""
-    seeds: Size = 1
-    """How many runs train at once, each with its own seed."""
-    first_seed: Seed = 0
-    """Run k has seed first_seed + k."""
 
     def __post_init__(self) -> None:
         """Refuse numbers outside the ranges of their fields."""
         check_ranges(self)
+
+
+@dataclass(frozen=True)
+class PairOptions(DataOptions):
+    """Choose the datasets, the score and the seeds."""
+
+    seeds: Size = 1
+    """How many runs train at once, each with its own seed."""
+    first_seed: Seed = 0
+    """Run k has seed first_seed + k."""
 
 
 def train(name: Annotated[str, tyro.conf.Positional]) -> None:
@@ -184,8 +190,13 @@ def train_pair(
     print(f"Wrote {options.out}. Next: shiftgym report {options.out}")
 
 
-def open_pair(name: str, chosen: PairOptions) -> TrainingPair:
+def open_pair(name: str, chosen: DataOptions, tell: Callable[[str], None] = print) -> TrainingPair:
     """Load the datasets of a pair; methods for the target alone need no source.
+
+    Args:
+        name: The method.
+        chosen: Which datasets.
+        tell: Takes a sentence on what reading changed.
 
     Raises:
         ShiftgymError: A dataset is not here (the message has the command that gets or makes it) or
@@ -210,7 +221,7 @@ def open_pair(name: str, chosen: PairOptions) -> TrainingPair:
         bounds=(chosen.action_low, chosen.action_high) if chosen.action_low else None,
         terminal=chosen.terminal,
     )
-    return open_wanted(wanted)
+    return open_wanted(wanted, tell)
 
 
 def _value(arguments: Sequence[str], flag: str) -> str | None:

@@ -1,0 +1,320 @@
+"""Diagnose a pair: every part in order, and the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shiftgym.basics.errors import DomainError
+from shiftgym.basics.ranges import Count, Seed, Size, Threads, check_ranges
+from shiftgym_agents.data.pairs import TrainingPair
+from shiftgym_agents.data.places import slug_of
+from shiftgym_agents.evaluation.diagnosis import dynamics, filters, overlap, trials, verdict, worth
+from shiftgym_agents.evaluation.diagnosis.sample import Sample, draw
+from shiftgym_agents.evaluation.selection import YARDSTICK, find, judges
+from shiftgym_agents.training.artifacts import provenance
+from shiftgym_agents.training.hardware import settle
+from shiftgym_agents.training.run_config import TrainOptions, describe_data
+from shiftgym_agents.training.running import Backend
+
+Tell = Callable[[str, int, int], Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Say how much is done, and where."""
+
+    out: Path = Path("runs/diagnosis")
+    """Folder of the report, and of the trainings."""
+    quick: bool = False
+    """Look at the data alone and train no policies."""
+    most: Count = 5_000
+    """Updates of each model, classifier, pre-training stage and training, at most; 5,000 take
+    minutes on two cores."""
+    seeds: Size = 3
+    """Seeds of models and trainings."""
+    first_seed: Seed = 0
+    """The first of them."""
+    rows: Count = 10_000
+    """Rows of either side that are looked at; trainings see all of them."""
+    filters: tuple[str, ...] = filters.FILTERS
+    """Methods that are asked which source rows they would keep; or my_file.py:MyMethod."""
+    using: tuple[str, ...] = trials.USING
+    """Methods that are trained with the source, beside bc and iql-target without it."""
+    names: tuple[str, ...] = ()
+    """What the numbers of an observation are called, in order; 0, 1, ... by default."""
+    episodes: Size = 10
+    """Episodes per seed after training."""
+    device: str = "auto"
+    """Where to train: auto (the GPU where there is one), cpu, cuda."""
+    backend: Backend = "auto"
+    """How updates run: captured or eager."""
+    threads: Threads = 0
+    """CPU threads; 0 for one per core."""
+    progress: bool = True
+    """Show progress bars."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers outside the ranges of their fields."""
+        check_ranges(self)
+
+    @property
+    def chosen_seeds(self) -> list[int]:
+        """List the seeds."""
+        return [self.first_seed + k for k in range(self.seeds)]
+
+
+RUNS = "runs"  # folder of the trainings
+CLASSIFIER = 500  # updates: more learn the training half by heart
+IMITATORS = 2_000
+FILTERS = 2_000  # of each stage
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """Hold what was found.
+
+    Attributes:
+        told: everything as JSON.
+        raw: arrays that pictures are drawn of.
+        verdict: the sentence.
+    """
+
+    told: dict[str, Any]
+    raw: dict[str, Any] = field(repr=False)
+    verdict: verdict.Verdict
+
+
+def diagnose(pair: TrainingPair, options: Options, tell: Tell | None = None) -> Diagnosis:
+    """Ask whether a pair's source helps its target.
+
+    Args:
+        pair: the data, and where to evaluate; trainings are left out where that is nowhere.
+        options: how much, and where.
+        tell: called with a part's name, how many updates were taken just now, and how many it has.
+
+    Raises:
+        ShiftgymError: wrong data, options or folder; the message says what to change.
+        StoppedError: a signal ended a training; the same call goes on.
+    """
+    begun = time.monotonic()
+    check(pair, options)
+    sample = draw(pair, options.rows)
+    names = named(options.names, sample.source.obs.shape[1])
+    where = settle(options.device, options.backend, "float32", options.threads)
+    told: dict[str, Any] = {
+        **describe_data(pair), "domain": slug_of(pair.domain), "budget": _budget(options),
+        "sample": {"source_rows": len(sample.source.obs), "target_rows": len(sample.target.obs),
+                   "trajectories_cut": sample.cut},
+    }  # fmt: skip
+    seeds = options.chosen_seeds
+    raw: dict[str, Any] = {}
+    look = _overlap(sample, options, told, raw, tell)
+    how = where.device, where.backend
+    found, scores = _dynamics(sample, look, names, seeds, options, how, told, raw, tell)
+    earned, gained = _worth(pair, sample, seeds, options, how, told, raw, tell)
+    _filters(sample, scores, look.near, options, told, tell)
+    evidence = verdict.Evidence(
+        covered=look.pairs,
+        compared=found.compared,
+        gap=(found.called, found.value, found.low, found.high),
+        coordinates=tuple(told["dynamics"]["coordinates_that_differ"]),
+        elsewhere=tuple(told["dynamics"]["coordinates_elsewhere"]),
+        earned=earned,
+        advantage=(gained.mean, gained.low, gained.high),
+    )
+    tried = None
+    told["data_alone"] = vars(verdict.judge(evidence))
+    if pair.domain is not None and not options.quick:
+        train = TrainOptions(
+            out=options.out / RUNS, device=options.device, backend=options.backend,
+            threads=options.threads, episodes=options.episodes, progress=options.progress,
+        )  # fmt: skip
+        tried = trials.train(pair, seeds, options.most, train, options.using)
+        told["training"] = {
+            "unit": tried.unit,
+            "alone": {name: plain(v) for name, v in tried.alone.items()},
+            "using": {name: plain(v) for name, v in tried.using.items()},
+        }
+    judged = verdict.judge(evidence, tried)
+    told["verdict"] = vars(judged)
+    told["seconds"] = round(time.monotonic() - begun, 1)
+    told["provenance"] = provenance() | where.told
+    return Diagnosis(told, raw, judged)
+
+
+def check(pair: TrainingPair, options: Options) -> None:
+    """Look at what is asked for before minutes are spent.
+
+    Raises:
+        DomainError: a method that scores no source rows, or one that uses none.
+        ShiftgymError: the folder holds trainings of something else.
+    """
+    trains = not options.quick and pair.domain is not None
+    for name in options.filters:
+        if not judges(find(name)):
+            raise DomainError(
+                f"--filters {name}: it takes all source rows alike, and keeps them all."
+            )
+    for name in options.using if trains else ():
+        if not find(name).uses_source:
+            raise DomainError(f"--using {name}: it learns from the target alone.")
+    if trains:
+        trials.require_same(
+            options.out / RUNS, pair, options.chosen_seeds, options.most, options.using
+        )
+
+
+def named(given: Sequence[str], size: int) -> list[str]:
+    """Name the coordinates.
+
+    Raises:
+        DomainError: more or fewer names than coordinates.
+    """
+    if given and len(given) != size:
+        raise DomainError(f"--names has {len(given)} names, observations are {size} numbers.")
+    return list(given) or [str(k) for k in range(size)]
+
+
+def plain(values: Any) -> list[float | None]:
+    """List numbers as JSON can hold them: None for what is not finite."""
+    return [float(v) if np.isfinite(v) else None for v in np.asarray(values, float)]
+
+
+def _budget(options: Options) -> dict[str, Any]:
+    kept = ("quick", "most", "seeds", "first_seed", "rows", "filters", "using", "episodes")
+    return {name: getattr(options, name) for name in kept}
+
+
+def _overlap(
+    sample: Sample, options: Options, told: dict[str, Any], raw: dict[str, Any], tell: Tell | None
+) -> overlap.Coverage:
+    """Compare states and actions."""
+    source, target = sample.source, sample.target
+    groups = source.group, target.group
+    updates = min(options.most, CLASSIFIER)
+    kinds = {"states": "obs", "states_and_actions": "obs_act", "transitions": "whole"}
+    told["overlap"] = {}
+    for name, attribute in kinds.items():
+        rows = getattr(source, attribute), getattr(target, attribute)
+        apart = overlap.tell_apart(*rows, *groups, updates, options.first_seed)
+        told["overlap"][name] = apart.told()
+        raw[name] = apart.source, apart.target
+        if tell is not None:
+            tell("overlap", updates, updates * len(kinds))
+    covered = overlap.cover(source, target, options.first_seed)
+    told["overlap"] |= covered.told()
+    return covered
+
+
+def _dynamics(
+    sample: Sample,
+    look: overlap.Coverage,
+    names: list[str],
+    seeds: list[int],
+    options: Options,
+    how: tuple[Any, Any],
+    told: dict[str, Any],
+    raw: dict[str, Any],
+    tell: Tell | None,
+) -> tuple[dynamics.Gap, np.ndarray]:
+    """Compare what follows; give the gap, and what the model makes of source rows."""
+    total = dynamics.config(options.most).model_steps
+    progress = None if tell is None else lambda _, taken: tell("dynamics", taken, total)
+    errors, scores = dynamics.model_errors(sample, seeds, options.most, *how, progress)
+    weights = dynamics.weights_of(raw["states_and_actions"][0], look.near)
+    gap = dynamics.gap(errors, sample.source.group, weights, options.first_seed)
+    cost, own = dynamics.transport_cost(sample, options.first_seed)
+    source, target = sample.source, sample.target
+    means, largest = overlap.differences(source.obs, target.obs)
+    told["dynamics"] = {
+        "compared": gap.compared,
+        "rows_worth": gap.worth,
+        "gap": [gap.value, gap.low, gap.high] if gap.compared else None,
+        "called": gap.called,
+        "rows_that_look_foreign": gap.foreign if gap.compared else None,
+        "held_out_error": float(np.sqrt((gap.unknown**2).mean())),
+        "transport_cost": cost,
+        "transport_cost_of_the_target_itself": own,
+        "coordinates_that_differ": [n for n, c in zip(names, gap.each_called, strict=True) if c],
+        "coordinates_elsewhere": [
+            n for n, d in zip(names, largest, strict=True) if d > overlap.ELSEWHERE
+        ],
+        "coordinates": [
+            {"name": name, "gap": one, "gap_low": low, "differs": bool(gap.each_called[k]),
+             "held_out_error": float(gap.unknown[k]), "mean_difference": float(means[k]),
+             "distribution_distance": float(largest[k])}
+            for k, (name, one, low) in enumerate(
+                zip(names, plain(gap.each), plain(gap.each_low), strict=True))
+        ],
+    }  # fmt: skip
+    return gap, scores
+
+
+def _worth(
+    pair: TrainingPair,
+    sample: Sample,
+    seeds: list[int],
+    options: Options,
+    how: tuple[Any, Any],
+    told: dict[str, Any],
+    raw: dict[str, Any],
+    tell: Tell | None,
+) -> tuple[Any, worth.Advantage]:
+    """Compare returns, and the actions of both in target states."""
+    both = worth.earned(pair.source), worth.earned(pair.target)
+    raw["returns"] = [each.returns for each in both]
+    most = min(options.most, IMITATORS)
+    progress = None if tell is None else lambda _, taken: tell("value", taken, 2 * most)
+    gained = worth.advantage(sample.pair, sample.target.group, seeds, most, *how, progress)
+    told["value"] = {
+        side: each.told() | {"score": None if each.mean is None else pair.score(each.mean)}
+        for side, each in zip(("source", "target"), both, strict=True)
+    }
+    told["value"]["advantage_of_source_actions"] = vars(gained)
+    ends = [(each.mean, each.low, each.high) for each in both]
+    return (None if any(None in each for each in ends) else tuple(ends)), gained
+
+
+def _filters(
+    sample: Sample,
+    scores: np.ndarray,
+    near: np.ndarray,
+    options: Options,
+    told: dict[str, Any],
+    tell: Tell | None,
+) -> None:
+    """Ask methods which source rows they would keep."""
+
+    def progress(_: str, taken: int, total: int) -> None:
+        if tell is not None:
+            tell("filters", taken, total)
+
+    asked = filters.ask(
+        options.filters, sample.pair, options.first_seed, min(options.most, FILTERS),
+        options.device, options.backend, progress,
+    )  # fmt: skip
+    every = [filters.Filter(YARDSTICK, filters.HALF, scores), *asked]
+    source = sample.source
+    lines = []
+    for each in every:
+        kept = each.kept()
+        line = {"name": each.name, "keep": each.keep, "near_target": float(near[kept].mean())}
+        line["mean_reward"] = float(source.rewards[kept].mean())
+        if len(sample.parts) > 1:
+            line["kept_of_part"] = {
+                name: float(kept[source.part == k].mean()) for k, name in enumerate(sample.parts)
+            }
+        lines.append(line)
+    told["filters"] = {
+        "mean_reward": float(source.rewards.mean()),
+        "near_target": float(near.mean()),
+        "each": lines,
+        "rank_correlation": [plain(row) for row in filters.agreement(every)],
+        "shared_half": [plain(row) for row in filters.overlaps(every)],
+    }
