@@ -319,10 +319,22 @@ def test_quantiles_of_students_t(level: float, freedom: float, wanted: float) ->
     assert verdict.t_quantile(level, freedom) == pytest.approx(wanted, abs=0.01)
 
 
-def test_welchs_interval() -> None:
+def test_intervals_pool_the_spread_of_seeds() -> None:
     found = verdict.compare([1, 2, 3], [5, 7, 9])
-    assert found.mean == -5  # variances 1 and 4: error sqrt(5/3), 2.94 degrees of freedom
-    assert found.high - found.mean == pytest.approx(3.215 * math.sqrt(5 / 3), abs=0.02)
+    assert found.mean == -5  # pooled variance 10/4, 4 degrees of freedom
+    assert found.high - found.mean == pytest.approx(2.776 * math.sqrt(2.5 * 2 / 3), abs=0.01)
+    more = verdict.compare([1, 2, 3], [5, 7, 9], others=[[0, 0, 0], [4.0]])  # 10/6, 6
+    assert more.high - more.mean == pytest.approx(2.447 * math.sqrt(10 / 6 * 2 / 3), abs=0.01)
+
+
+def test_helps_is_rarely_said_by_chance() -> None:
+    rng, helping = np.random.default_rng(0), 0
+    for _ in range(200):
+        drawn = [tuple(rng.normal(50, 10, 3)) for _ in range(5)]
+        alone = {"bc": drawn[0], "iql-target": drawn[1]}
+        using = {"iql": drawn[2], "otdf": drawn[3], "tabb": drawn[4]}
+        helping += verdict.by_training(trials.Trials("score", alone, using)).word == HELPS
+    assert helping <= 8
 
 
 # --- options --------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Put the numbers into a sentence: the source helps, harms, or no difference can be told.
 
 Trainings decide where there are any. With d = the mean of a method that uses the source less that
-of the better of those that do not, and its Welch interval over seeds, at 95 % of all methods that
-use the source together:
+of the better of those that do not, and its interval over seeds, at 95 % of all methods that use
+the source together, with the spread of seeds pooled over all methods:
 
     helps    the interval of one of them lies above 0, over both of those that do not
     harms    the intervals of all of them lie below 0
@@ -177,10 +177,13 @@ def _by_training(trials: Trials) -> tuple[Word, str, tuple[str, ...]]:
         return NEITHER, "no training came to an end", ()
     best = max(good, key=means.__getitem__)
     share = SURE / len(trials.using)
-    against = {
-        name: [compare(values, trials.alone[other], share) for other in good]
-        for name, values in trials.using.items()
-    }
+    every = {**trials.alone, **trials.using}
+
+    def between(name: str, other: str) -> Difference:
+        rest = [values for own, values in every.items() if own not in (name, other)]
+        return compare(every[name], every[other], share, rest)
+
+    against = {name: [between(name, other) for other in good] for name in trials.using}
     own = {name: found[good.index(best)] for name, found in against.items()}
     helping = [name for name, found in against.items() if min(d.low for d in found) > 0]
     harming = [name for name, d in own.items() if d.high < 0]
@@ -213,23 +216,30 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(kept)) if kept else float("nan")
 
 
-def compare(one: Sequence[float], two: Sequence[float], alpha: float = SURE) -> Difference:
-    """Give the difference of means with Welch's interval of level 1 - alpha.
+def compare(
+    one: Sequence[float],
+    two: Sequence[float],
+    alpha: float = SURE,
+    others: Sequence[Sequence[float]] = (),
+) -> Difference:
+    """Give the difference of means with Student's interval of level 1 - alpha.
 
-    One seed tells nothing of how seeds differ: the interval is then without end.
+    How seeds differ is estimated from both and from `others`, as in comparisons of several
+    treatments with a control (Dunnett 1955): three seeds of two methods alone tell next to nothing.
+    Without a second seed anywhere the interval has no end.
     """
-    kept = [np.array([v for v in each if math.isfinite(v)], float) for each in (one, two)]
-    if min(map(len, kept)) == 0:
+    every = [np.array([v for v in each if math.isfinite(v)], float) for each in (one, two, *others)]
+    first, second = every[:2]
+    if not len(first) or not len(second):
         return Difference(float("nan"), -math.inf, math.inf)
-    mean = float(kept[0].mean() - kept[1].mean())
-    if min(map(len, kept)) < 2:
+    mean = float(first.mean() - second.mean())
+    known = [each for each in every if len(each) > 1]
+    freedom = sum(len(each) - 1 for each in known)
+    if not freedom:
         return Difference(mean, -math.inf, math.inf)
-    parts = [each.var(ddof=1) / len(each) for each in kept]
-    total = sum(parts)
-    if total == 0:
-        return Difference(mean, mean, mean)
-    bottom = sum(part**2 / (len(each) - 1) for part, each in zip(parts, kept, strict=True))
-    half = t_quantile(1 - alpha / 2, total**2 / bottom) * math.sqrt(total)
+    variance = sum(float(((each - each.mean()) ** 2).sum()) for each in known) / freedom
+    error = math.sqrt(variance * (1 / len(first) + 1 / len(second)))
+    half = t_quantile(1 - alpha / 2, freedom) * error
     return Difference(mean, mean - half, mean + half)
 
 
