@@ -18,12 +18,18 @@ from shiftgym_agents.methods.table import method
 ROOT = Path(__file__).parents[3]
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```", re.M | re.S)
 SHORTER = {"--steps": "10", "--evaluate-every": "10", "--seeds": "1", "--episodes": "2"}
+DIAGNOSIS = {"--most": "4", "--rows": "200", "--seeds": "2", "--episodes": "1"}
 QUIET = ["--no-progress", "--device", "cpu", "--backend", "eager", "--threads", "1"]
 
 
 def shortened(words: list[str]) -> list[str]:
     """Ask a command of the page for less of everything."""
     words = [SHORTER.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    if words[0] == "diagnose":
+        given = zip(["", *words], words, strict=False)
+        words = [DIAGNOSIS.get(before, word) for before, word in given]
+        missing = [word for item in DIAGNOSIS.items() if item[0] not in words for word in item]
+        return [*words, *missing, *QUIET]
     if words[0] != "train":
         return words
     small = flags(tiny(words[1], 10), method(words[1]).presets["ours"])
@@ -54,5 +60,5 @@ def test_the_page_runs(
                 assert shiftgym(shortened(words)) == 0, capsys.readouterr().err
             said += capsys.readouterr().out
             done += 1
-    assert done == 13
+    assert done == 14
     assert "source logs/light.npz: kept" in said and "source logs/heavy.npz: kept" in said
