@@ -33,7 +33,7 @@ def logs(tmp_path: Path) -> list[str]:
     with h5py.File(tmp_path / "many.hdf5", "w") as file:
         for name, values in source.items():
             file[name] = values
-    np.savez(tmp_path / "few.npz", **target)
+    np.savez(tmp_path / "few.npz", **target)  # pyright: ignore[reportArgumentType]
     return ["--source", str(tmp_path / "many.hdf5"), "--target", str(tmp_path / "few.npz")]
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -243,6 +244,7 @@ def compare(
     return Difference(mean, mean - half, mean + half)
 
 
+@cache
 def t_quantile(level: float, freedom: float) -> float:
     """Give a quantile above the median of Student's t distribution.
 
