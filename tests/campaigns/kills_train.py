@@ -73,7 +73,8 @@ def kills(subject: str, count: int, seed: int, scratch: Path, tally: Tally) -> N
 
 
 def _finished(out: Path, expected: dict[str, object]) -> bool:
-    return (out / "state.json").exists() and facts(out)["state"] == expected["state"]
+    """Say whether a training has ended, its last files included, which come after its state."""
+    return (out / "state.json").exists() and facts(out) == expected
 
 
 def _look(out: Path, trained: bool, scratch: Path, tally: Tally) -> None:
