@@ -60,18 +60,20 @@ def shiftgym(*words: str) -> Work:
     """Give the work of a ``shiftgym`` command.
 
     A child holds signals back until here, and again from here on: what reaches it is judged as
-    the command's own doing, never as that of the code around it.
+    the command's own doing, never as that of the code around it. Elsewhere it leaves what is held
+    back as it was.
     """
 
     def work() -> int | None:
         from shiftgym.cli import main
 
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
         except KeyboardInterrupt:
             return BEFORE_ANY_WORK
         code = main(list(words))
-        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # outside of a child nothing was held
         return code
 
     return work

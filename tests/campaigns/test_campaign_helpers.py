@@ -34,6 +34,12 @@ def test_a_signal_before_or_after_a_command_is_not_the_commands_doing(tmp_path: 
     assert after.code == 0 and "shiftgym" in after.said
 
 
+def test_a_command_outside_of_a_child_leaves_signals_as_they_were() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert shiftgym("--version")() == 0
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
 def test_a_signal_that_a_command_lets_through_is_its_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
