@@ -30,16 +30,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import gpu
 import torch
 import tyro
-from grid import arrays
 
 from agents import random_pair
 from shiftgym.basics.errors import ShiftgymError
+from shiftgym.datasets.load import find, load
+from shiftgym.datasets.packaged import packaged_index
+from shiftgym.datasets.store import dataset_path
 from shiftgym.scores import reference
 from shiftgym_agents.core.agent import Config
 from shiftgym_agents.data.pairs import ArrayPair
@@ -52,6 +55,7 @@ from shiftgym_agents.training.hardware import describe
 from shiftgym_agents.training.run_config import TrainOptions
 from shiftgym_agents.training.running import pick_device
 from shiftgym_agents.training.trainer import Trainer
+from shiftgym_tools.making.make import make
 
 TABLE, TRAINED, SEEDS = "tabb-locomotion", "tabb", 5
 RUNS = (40, 5, 1)
@@ -115,6 +119,15 @@ class Day:
         write_json(self.path, self.found)
         print(f"{part}: {name}: {str(self.found[part][name])[:120]}  ({spent:.0f} s)", flush=True)
         return True
+
+
+@cache
+def arrays(dataset: str) -> Any:
+    """Load a dataset once; make it first where it is a source that is not here."""
+    name = find(dataset)
+    if name.short not in packaged_index() and not dataset_path(name).exists():
+        make(dataset, wait=True)
+    return load(name)
 
 
 def names(options: Options) -> tuple[str, ...]:

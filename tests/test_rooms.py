@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+ELSEWHERE = {"envpool"}  # what scripts use and the tests do not install
 PACKAGES = ("shiftgym", "shiftgym_agents", "shiftgym_tools")
 FOLDERS = [
     init.parent
@@ -49,3 +51,18 @@ def test_a_folder_says_what_lives_there_and_is_no_shelf(folder: Path) -> None:
     assert (folder / "__init__.py").read_text(encoding="utf-8").startswith('"""')
     files = [path for path in folder.iterdir() if path.suffix in (".py", ".cpp", ".hpp")]
     assert len(files) <= 25, f"{folder.name} has {len(files)} files: is it one room?"
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "docs", "examples"])
+def test_scripts_import_what_is_there(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts outside of the packages import each other by name, which nothing else checks."""
+    monkeypatch.syspath_prepend(str(ROOT / folder))
+    for path in sorted((ROOT / folder).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            named = [node.module] if isinstance(node, ast.ImportFrom) else []
+            named += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            for module in filter(None, named):
+                if module.startswith("shiftgym") or (ROOT / folder / f"{module}.py").exists():
+                    assert find_spec(module), f"{path.name} imports {module}"
+                elif not find_spec(module.split(".")[0]):
+                    assert module.split(".")[0] in ELSEWHERE, f"{path.name} imports {module}"
