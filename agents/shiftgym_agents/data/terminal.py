@@ -52,6 +52,17 @@ def require_rules(rules: Sequence[Rule | None], why: str, instead: str) -> list[
     return found
 
 
+def ended(rules: Sequence[Rule], states: Tensor) -> Tensor:
+    """Ask every run's rule about its raw states `(R, N, O)`; one rule of all runs is asked once.
+
+    Returns:
+        `(R, N)` bool.
+    """
+    if all(rule == rules[0] for rule in rules):
+        return rules[0](states.flatten(0, 1)).view(states.shape[:2])
+    return torch.stack([rule(own) for rule, own in zip(rules, states, strict=True)])
+
+
 def _of_numpy(given: Terminal) -> Rule:
     def rule(states: Tensor) -> Tensor:
         """Ask the user's function, which knows of no tensors and stands in no graph."""

@@ -48,7 +48,7 @@ from shiftgym_agents.components.ensemble import Ensemble, EnsembleConfig
 from shiftgym_agents.core.agent import Noise, Stage
 from shiftgym_agents.core.losses import huber, least_return
 from shiftgym_agents.data.batches import Batch
-from shiftgym_agents.data.terminal import Rule, require_rules
+from shiftgym_agents.data.terminal import Rule, ended, require_rules
 from shiftgym_agents.methods.iql import IQL, IQLConfig
 
 CHUNK = 1024  # source rows that all members are asked about at a time
@@ -201,8 +201,7 @@ class DROCO(IQL[DROCOConfig]):
             value = value.maximum(self.floor)
         if self.ends:
             shift, scale = self.raw
-            whose = zip(self.ends, states * scale + shift, strict=True)
-            over = torch.stack([rule(raw) for rule, raw in whose])
+            over = ended(self.ends, states * scale + shift)
             value = value.masked_fill(over[..., None], 0.0)
         return value
 
