@@ -28,10 +28,11 @@ import shiftgym
 from shiftgym.datasets.flat import Flat, concatenate
 from shiftgym_agents.core.agent import Agent
 from shiftgym_agents.data.pairs import ArrayPair
+from shiftgym_agents.evaluation.selection import auc
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.reports.report import lay_out
 from shiftgym_agents.sweeps.grid import read_grids
-from shiftgym_agents.training.running import Running
+from shiftgym_agents.training.running import run_stage
 from shiftgym_tools.making.collect import collect
 
 SCORES = {  # method -> (what it looks for, column of source rows, sign: higher is kept)
@@ -78,7 +79,8 @@ def main(
             pair = ArrayPair(source, target, shiftgym.domain(slug), (f"{robot}/mixed", slug))
             config = method(name).config_class(**chosen.config(name, robot, {}))
             agent: Agent[Any] = method(name)(config, [pair], [0])
-            pretrain(agent)
+            for stage in agent.stages()[:-1]:
+                run_stage(agent, stage, "eager")
             scores = sign * agent.data.columns["source"][column][0].flatten().double().numpy()
             area = auc(scores[: len(true)], true)
             told.append({"domain": slug, "method": name, "sought": sought, "auc": round(area, 4)})
@@ -97,34 +99,6 @@ def half(where: str, policy: str, there: str, other: str, rows: int) -> tuple[Fl
         for chunk in collect(place, [(actor, rows)], seed=1 + k)
     ]
     return concatenate(parts), np.arange(2 * rows) >= rows
-
-
-def pretrain(agent: Agent[Any]) -> None:
-    """Run every stage but the last."""
-    for stage in agent.stages()[:-1]:
-        running, done = Running(agent, stage, "eager"), 0
-        while done < stage.steps:
-            block = min(50, stage.steps - done)
-            if stage.every:
-                block = min(block, stage.every - done % stage.every)
-            running.run(block)
-            done += block
-            if stage.check and stage.every and (done % stage.every == 0 or done == stage.steps):
-                stage.check()
-        if stage.finish is not None:
-            stage.finish()
-        agent.logged.clear()
-
-
-def auc(scores: np.ndarray, true: np.ndarray) -> float:
-    """Give the chance that a true row scores above a false one; ties count half."""
-    order = np.argsort(scores, kind="stable")
-    ranks = np.empty(len(scores))
-    ranks[order] = np.arange(1, len(scores) + 1)
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.bincount(inverse, ranks) / counts)[inverse]
-    hits, misses = int(true.sum()), int((~true).sum())
-    return float((ranks[true].sum() - hits * (hits + 1) / 2) / (hits * misses))
 
 
 if __name__ == "__main__":
