@@ -30,7 +30,7 @@ import torch
 import tyro
 
 from agents import contestant, random_pair, turn
-from shiftgym.basics.machine import usable_cpus
+from shiftgym.basics.machine import processor_name, usable_cpus
 from shiftgym_agents.kernels import native
 from shiftgym_agents.training.artifacts import provenance
 
@@ -212,7 +212,7 @@ def main(options: Options) -> int:
         measured = {(row["kind"], row["method"]) for row in rows}
         kept = json.loads(options.out.read_text())["rows"]
         rows = [row for row in kept if (row["kind"], row["method"]) not in measured] + rows
-    found: dict[str, Any] = {"device": figures.processor()}
+    found: dict[str, Any] = {"device": processor_name()}
     found |= {"cores": usable_cpus(), "runs": options.runs}
     found |= {"load_before": load, "versions": provenance(), "rows": rows}
     figures.write(options.out, found)

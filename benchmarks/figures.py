@@ -10,15 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shiftgym.basics.machine import usable_cpus
-
-
-def processor() -> str:
-    """Name the processor."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+from shiftgym.basics.machine import processor_name, usable_cpus
 
 
 def load() -> float:
@@ -28,7 +20,7 @@ def load() -> float:
 
 def machine(load_before: float) -> dict[str, Any]:
     """Describe the hardware and how busy it was."""
-    found = {"cpu": processor(), "cores": usable_cpus(), "system": platform.system()}
+    found = {"cpu": processor_name(), "cores": usable_cpus(), "system": platform.system()}
     return found | {"load_before": load_before}
 
 

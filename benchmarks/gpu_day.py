@@ -40,14 +40,13 @@ import tyro
 
 from agents import random_pair
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym.datasets.load import find, load
-from shiftgym.datasets.packaged import packaged_index
-from shiftgym.datasets.store import dataset_path
+from shiftgym.datasets.load import load
 from shiftgym.scores import reference
 from shiftgym_agents.core.agent import Config
 from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.table import METHODS, method, settings
 from shiftgym_agents.reports.protocols import protocol
+from shiftgym_agents.sweeps.work import make_data
 from shiftgym_agents.training import running
 from shiftgym_agents.training.artifacts import provenance, write_json
 from shiftgym_agents.training.checking import compare, shrunk, toy_pair
@@ -55,7 +54,6 @@ from shiftgym_agents.training.hardware import describe
 from shiftgym_agents.training.run_config import TrainOptions
 from shiftgym_agents.training.running import pick_device
 from shiftgym_agents.training.trainer import Trainer
-from shiftgym_tools.making.make import make
 
 TABLE, TRAINED, SEEDS = "tabb-locomotion", "tabb", 5
 RUNS = (40, 5, 1)
@@ -124,10 +122,8 @@ class Day:
 @cache
 def arrays(dataset: str) -> Any:
     """Load a dataset once; make it first where it is a source that is not here."""
-    name = find(dataset)
-    if name.short not in packaged_index() and not dataset_path(name).exists():
-        make(dataset, wait=True)
-    return load(name)
+    make_data(dataset, quiet=False)
+    return load(dataset)
 
 
 def names(options: Options) -> tuple[str, ...]:

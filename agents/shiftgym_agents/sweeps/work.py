@@ -7,7 +7,6 @@ written into the directory and given back, never raised: the other groups go on.
 from __future__ import annotations
 
 import dataclasses
-import platform
 import socket
 import subprocess
 import sys
@@ -18,8 +17,6 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.machine import usable_cpus
@@ -32,6 +29,7 @@ from shiftgym_agents.data.pairs import TrainingPair, target_only
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.sweeps.plan import FAILURE, GROUP, LOG, STARTED, Group, is_here, last_line
 from shiftgym_agents.training.artifacts import LOCK, read_json, write_json, write_text
+from shiftgym_agents.training.hardware import device_name
 from shiftgym_agents.training.run_config import TrainOptions
 from shiftgym_agents.training.running import Backend, pick_device
 from shiftgym_agents.training.trainer import Trainer
@@ -187,12 +185,5 @@ def _note_start(trainer: Trainer, home: Path, how: How) -> None:
 def machine_facts(device: str, threads: int) -> dict[str, Any]:
     """Say on what a training runs."""
     found = pick_device(device)
-    if found.type == "cuda":
-        name = torch.cuda.get_device_name(found)
-    else:
-        info = Path("/proc/cpuinfo")
-        lines = info.read_text().splitlines() if info.exists() else []
-        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        name = models[0] if models else platform.processor() or platform.machine()
-    facts = {"device": name, "kind": found.type, "threads": threads or usable_cpus()}
+    facts = {"device": device_name(found), "kind": found.type, "threads": threads or usable_cpus()}
     return facts | {"host": socket.gethostname(), "date": time.strftime("%Y-%m-%d")}

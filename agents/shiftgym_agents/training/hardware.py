@@ -12,12 +12,11 @@ from typing import Literal
 import torch
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym.basics.machine import usable_cpus
+from shiftgym.basics.machine import processor_name, usable_cpus
 from shiftgym_agents.training.running import Backend, has_kernels, pick_backend, pick_device
 
 Precision = Literal["float32", "tf32"]
 DRIVER = Path("/proc/driver/nvidia/version")
-CPUS = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,4 @@ def device_name(device: torch.device) -> str:
     """Name a GPU, or the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    lines = CPUS.read_text().splitlines() if CPUS.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "CPU"
+    return processor_name() or "CPU"
