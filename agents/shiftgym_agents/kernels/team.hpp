@@ -13,8 +13,30 @@
 #ifdef __SSE__
 #include <xmmintrin.h>
 #endif
+#ifdef __linux__
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#endif
 
 namespace {
+
+// Ask to be run soon and briefly, for the same share of the core. A thread that wakes for a round of a
+// millisecond else waits for whole slices of whoever else is there, and its team with it: beside one busy
+// process per core that is the difference between 0.43 and 0.52 of what the team does alone. Kernels
+// before Linux 6.12 take the wish and ignore it; where it is refused nothing is lost.
+void run_soon() {
+#if defined(__linux__) && defined(SYS_sched_setattr)
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } wish{sizeof(wish), SCHED_OTHER, 0, getpriority(PRIO_PROCESS, 0), 0, 100'000 /* ns */, 0, 0};
+    if (sched_getscheduler(0) == SCHED_OTHER) syscall(SYS_sched_setattr, 0, &wish, 0);
+#endif
+}
 
 using Task = std::function<void(int)>;
 
@@ -28,6 +50,7 @@ using Task = std::function<void(int)>;
 class Team {
   public:
     explicit Team(int helpers) : helpers(std::min<int>(helpers, INSIDE)), owner(getpid()) {
+        run_soon();
         for (int i = 0; i < this->helpers; i++) threads_.emplace_back([this] { serve(); });
     }
     ~Team() {
@@ -62,6 +85,7 @@ class Team {
         for (int i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < tasks_;) (*task_)(i);
     }
     void serve() {
+        run_soon();
 #ifdef __SSE__
         _mm_setcsr(_mm_getcsr() | 0x8040);  // flush denormals: decayed Adam moments would crawl
 #endif
