@@ -9,8 +9,9 @@
                  the field's medium set of this very domain earns where there is one
                  (medium_goals.toml), else half the way from random to expert. One that only stands
                  where surviving pays has to do where none that moves is near enough. A shift's
-                 training that began with the robot's own expert may never have been medium: then
-                 snapshots of the robot's own training compete, by what they earn in this domain
+                 training that began with the robot's own expert may never have been medium: where
+                 it has none to within 4 %, snapshots of the robot's own training compete, by what
+                 they earn in this domain. Where a ladder is wanted, trainings with one go first
     ladder       for the robots and their kinematic and morph shifts: 8 snapshots of the medium's
                  own training, at even steps of updates up to the medium's, none of which earns
                  more than the medium; with the noise of training
@@ -142,11 +143,9 @@ def grade_domain(
     tiers = {"expert": _entry(expert, policy, out / f"{slug}-expert.safetensors") | measured}
     earned = measured["stochastic"]["return"]
     goal, width = medium_goal(slug, floor, earned), earned - floor
-    found = choose_medium(candidates, slug, goal, width)
-    if found is None and robots:
-        found = choose_medium(borrowed(robots, slug), slug, goal, width)
+    found = find_medium(candidates, robots, slug, goal, width)
     if found is not None:
-        medium, policy = found
+        medium, policy, _ = found
         entry = _entry(medium, policy, out / f"{slug}-medium.safetensors")
         tiers["medium"] = entry | measure(policy, slug, episodes)
         if has_ladder(slug):
@@ -183,10 +182,29 @@ def _ladder(
     return tiers
 
 
+def find_medium(
+    candidates: Sequence[Candidate],
+    robots: Sequence[Candidate],
+    slug: str,
+    goal: float,
+    width: float,
+) -> tuple[Candidate, Policy, float] | None:
+    """Choose a medium: of a training that has a ladder where one is wanted, or a borrowed one."""
+    climbed = [c for c in candidates if len(before(c, candidates)) >= LADDER]
+    found = choose_medium(climbed, slug, goal, width) if has_ladder(slug) else None
+    found = found or choose_medium(candidates, slug, goal, width)
+    if robots and (found is None or found[2] > NEAR * width):
+        others = choose_medium(borrowed(robots, slug), slug, goal, width)
+        found = min(filter(None, (found, others)), key=lambda one: one[2], default=None)
+    return found
+
+
 def choose_medium(
     candidates: Sequence[Candidate], slug: str, goal: float, width: float
-) -> tuple[Candidate, Policy] | None:
+) -> tuple[Candidate, Policy, float] | None:
     """Choose the snapshot whose finished policy earns nearest to the goal; None if none is near.
+
+    The third of what is given is how far off it is.
 
     Args:
         candidates: the domain's snapshots.
@@ -205,7 +223,7 @@ def choose_medium(
             if best[0] <= NEAR * width:
                 break
         if best is not None and best[0] <= width / 4:
-            return best[1:]
+            return *best[1:], best[0]
     return None
 
 
@@ -235,14 +253,23 @@ def choose_ladder(
     Raises:
         ShiftgymError: fewer candidates than rungs.
     """
-    own = [c for c in candidates if c.run == medium.run and c.updates < medium.updates]
-    own = sorted((c for c in own if c.deterministic <= ceiling), key=lambda c: c.updates)
+    own = [c for c in before(medium, candidates) if c.deterministic <= ceiling]
+    own = sorted(own, key=lambda c: c.updates)
     if len(own) < LADDER:
         raise ShiftgymError(
             f"A ladder needs {LADDER} snapshots before the medium, {medium.run} has {len(own)}: "
             "train with a smaller --evaluate-every."
         )
     return [own[round(i)] for i in np.linspace(0, len(own) - 1, LADDER)]
+
+
+def before(medium: Candidate, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Give the snapshots of a candidate's training that came before it and earned no more."""
+    return [
+        c for c in candidates
+        if c.run == medium.run and c.updates < medium.updates
+        if c.deterministic <= medium.deterministic
+    ]  # fmt: skip
 
 
 def grade(

@@ -177,6 +177,24 @@ def test_a_medium_moves_where_one_that_moves_is_near_enough(known_returns):
     assert medium(flies) is None
 
 
+def test_a_medium_has_a_ladder_where_one_is_wanted(known_returns):
+    climbing = [candidate("climbs", k, 100.0 * k) for k in range(1, 40)]
+    begun_high = [candidate("on", k, 1500.0 + 10 * k) for k in range(1, 9)]
+    for slug, run in {"halfcheetah": "climbs", "halfcheetah-friction-x2": "on"}.items():
+        found = grading.find_medium([*climbing, *begun_high], [], slug, 1580.0, 4000.0)
+        assert found is not None and found[0].run == Path(run)
+    found = grading.find_medium(begun_high, [], "halfcheetah", 1580.0, 4000.0)
+    assert found is not None and found[0].run == Path("on")
+
+
+def test_a_medium_is_borrowed_where_no_own_one_is_near(known_returns, monkeypatch):
+    monkeypatch.setattr(grading, "borrowed", lambda robots, slug: robots)
+    own, robots = [candidate("own", 1, 2000.0)], [candidate("robot", 1, 4100.0)]
+    for goal, run in {4300.0: "robot", 2100.0: "own"}.items():
+        found = grading.find_medium(own, robots, "halfcheetah-gravity-x0p5", goal, 9600.0)
+        assert found is not None and found[0].run == Path(run)
+
+
 @pytest.mark.parametrize(("slug", "score", "random", "expert"), [
     ("walker2d-morph", 45.7, 10.079455, 4398.43),  # OTDF's own medium set of the domain
     ("hopper", 44.0, -20.272305, 3234.3),  # D4RL's
