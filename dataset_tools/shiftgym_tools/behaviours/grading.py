@@ -190,7 +190,10 @@ def find_medium(
     width: float,
 ) -> tuple[Candidate, Policy, float] | None:
     """Choose a medium: of a training that has a ladder where one is wanted, or a borrowed one."""
-    climbed = [c for c in candidates if len(before(c, candidates)) >= LADDER]
+    climbed = [
+        c for c in candidates
+        if from_nothing(c.run) and len(before(c, candidates)) >= LADDER
+    ]  # fmt: skip
     found = choose_medium(climbed, slug, goal, width) if has_ladder(slug) else None
     found = found or choose_medium(candidates, slug, goal, width)
     if robots and (found is None or found[2] > NEAR * width):
@@ -270,6 +273,12 @@ def before(medium: Candidate, candidates: Sequence[Candidate]) -> list[Candidate
         if c.run == medium.run and c.updates < medium.updates
         if c.deterministic <= medium.deterministic
     ]  # fmt: skip
+
+
+def from_nothing(run: Path) -> bool:
+    """Say whether a training began with random weights, as a ladder from random has to."""
+    told = run / "config.json"
+    return told.exists() and json.loads(told.read_text())["config"].get("warm_start") is None
 
 
 def grade(

@@ -11,8 +11,10 @@ import pytest
 
 import shiftgym
 from shiftgym.policies import Policy, read_policy
-from shiftgym_agents.training.artifacts import write_arrays
+from shiftgym_agents.training.artifacts import write_arrays, write_json
 from shiftgym_tools.behaviours import finishing, grading, packaging
+from shiftgym_tools.behaviours.config import BehaviourConfig
+from shiftgym_tools.behaviours.run_folder import plain
 
 SLUG = "halfcheetah"
 
@@ -177,14 +179,24 @@ def test_a_medium_moves_where_one_that_moves_is_near_enough(known_returns):
     assert medium(flies) is None
 
 
-def test_a_medium_has_a_ladder_where_one_is_wanted(known_returns):
+def test_a_medium_has_a_ladder_where_one_is_wanted(known_returns, monkeypatch):
+    monkeypatch.setattr(grading, "from_nothing", lambda run: run == Path("climbs"))
     climbing = [candidate("climbs", k, 100.0 * k) for k in range(1, 40)]
-    begun_high = [candidate("on", k, 1500.0 + 10 * k) for k in range(1, 9)]
+    begun_high = [candidate("on", k, 1480.0 + 10 * k) for k in range(1, 20)]
     for slug, run in {"halfcheetah": "climbs", "halfcheetah-friction-x2": "on"}.items():
         found = grading.find_medium([*climbing, *begun_high], [], slug, 1580.0, 4000.0)
         assert found is not None and found[0].run == Path(run)
     found = grading.find_medium(begun_high, [], "halfcheetah", 1580.0, 4000.0)
     assert found is not None and found[0].run == Path("on")
+
+
+def test_a_training_from_nothing_is_one_that_was_not_warm_started(tmp_path: Path):
+    for name, start in {"own": None, "on": Path("runs/other")}.items():
+        config = BehaviourConfig(robot="hopper", out=tmp_path / name, warm_start=start)
+        config.out.mkdir()
+        write_json(config.out / "config.json", {"config": plain(config)})
+        assert grading.from_nothing(tmp_path / name) == (start is None)
+    assert not grading.from_nothing(tmp_path / "none")
 
 
 def test_a_medium_is_borrowed_where_no_own_one_is_near(known_returns, monkeypatch):
