@@ -102,6 +102,11 @@ def block_of(stage: Stage, device: torch.device) -> int:
     return max(1, min(BLOCK[device.type], NUMBERS // max(1, each)))
 
 
+def next_after(done: int, every: int) -> int:
+    """Give the first multiple of `every` beyond `done`."""
+    return (done // every + 1) * every
+
+
 class Running:
     """Run the updates of one stage.
 
@@ -128,6 +133,28 @@ class Running:
         """
         with native.undisturbed() if self._kernels_only else nullcontext():
             self._run(updates)
+
+    def block(self, done: int, mark: int) -> int:
+        """Run updates up to the next place where something else happens, and check there if due.
+
+        That is the mark, a check, the end of the stage, or of what draws its numbers together.
+
+        Args:
+            done: Updates of the stage that were taken before.
+            mark: Stop at this update of the stage at the latest; beyond `done`.
+
+        Returns:
+            How many were taken now.
+        """
+        stage = self.stage
+        ends = [stage.steps, done + block_of(stage, self.agent.device), mark]
+        if stage.every:
+            ends.append(next_after(done, stage.every))
+        end = min(ends)
+        self.run(end - done)
+        if stage.every and (end == stage.steps or end % stage.every == 0):
+            self.check()
+        return end - done
 
     def check(self) -> None:
         """Let the stage look at what it learned; after the first time, graphs are compared anew."""
@@ -242,14 +269,8 @@ def run_stage(
     running, done = Running(agent, stage, backend), 0
     wanted = stage.steps if updates is None else min(updates, stage.steps)
     while done < wanted:
-        block = min(block_of(stage, agent.device), wanted - done)
-        if stage.every:
-            block = min(block, stage.every - done % stage.every)
-        running.run(block)
+        block = running.block(done, wanted)
         done += block
-        if stage.check is not None and stage.every:
-            if done == stage.steps or done % stage.every == 0:
-                running.check()
         if progress is not None:
             progress(stage.name, block)
     if done == stage.steps and stage.finish is not None:

@@ -43,7 +43,7 @@ from shiftgym_agents.training.interrupt import StopRequest
 from shiftgym_agents.training.metrics import LAST, Metrics, written
 from shiftgym_agents.training.records import read_about
 from shiftgym_agents.training.run_config import TrainOptions, describe_run, names_of, require_same
-from shiftgym_agents.training.running import Running, block_of
+from shiftgym_agents.training.running import Running, next_after
 
 
 class Trainer:
@@ -181,28 +181,16 @@ class Trainer:
         return over
 
     def _block(self, running: Running, stage: Stage) -> int:
-        """Run updates up to the next place where something else happens; return how many."""
-        marks = [stage.steps, self.step + block_of(stage, self.agent.device)]
-        marks.append(self._next_record(stage))
-        if stage.every:
-            marks.append((self.step // stage.every + 1) * stage.every)
-        updates = min(marks) - self.step
-        running.run(updates)
+        """Run updates up to the next record at most, and record what is due; return how many."""
+        every = self.options.evaluate_every
+        updates = running.block(self.step, next_after(self.step, every))
         self.step += updates
         self.since += updates
-        over = self.step == stage.steps
-        if stage.every and (over or self.step % stage.every == 0):
-            running.check()
         self._note_divergence(stage)
-        if over or self.step == self._next_record(stage, self.step - 1):
+        if self.step == stage.steps or self.step % every == 0:
             self._record(stage)
         self._flush()
         return updates
-
-    def _next_record(self, stage: Stage, step: int | None = None) -> int:
-        """Give the update of the first record after `step`."""
-        every = self.options.evaluate_every
-        return ((self.step if step is None else step) // every + 1) * every
 
     def _finish(self, stage: Stage) -> None:
         if stage.finish is None:
