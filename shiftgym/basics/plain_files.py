@@ -1,4 +1,7 @@
-"""Open plain files only: a pipe would be waited for, and a device may never end."""
+"""Open plain files only: a pipe would be waited for, and a device may never end.
+
+What is to be written asks first whether its folder is there, before work is spent on it.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,17 @@ def open_plain(path: str | Path) -> io.FileIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def require_folder(path: Path) -> Path:
+    """Give back where a file is to be written, if there is a folder to hold it.
+
+    Raises:
+        ShiftgymError: there is none.
+    """
+    if not path.parent.is_dir():
+        raise ShiftgymError(f"There is no folder {path.parent}; make it first.")
+    return path
 
 
 def read_plain(path: str | Path, largest: int) -> bytes:

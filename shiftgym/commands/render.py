@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.plain_files import require_folder
 from shiftgym.drawing.opengl import prefer_headless
 from shiftgym.making import domain
 
@@ -54,9 +54,7 @@ def render(
     from shiftgym.drawing import pictures
 
     shown = domain(name)
-    path = out or Path(f"{shown.slug}.png")
-    if not path.parent.is_dir():
-        raise ShiftgymError(f"There is no folder {path.parent}; make it first.")
+    path = require_folder(out or Path(f"{shown.slug}.png"))
     if path.suffix in pictures.VIDEO_SUFFIXES:
         domains = [domain(shown.robot), shown] if compare else [shown]
         pictures.Film(policy, steps, every, seed, width, height).write(path, domains)

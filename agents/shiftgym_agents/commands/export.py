@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.plain_files import require_folder
 from shiftgym_agents.training.onnx_export import export_onnx
 from shiftgym_agents.training.trained import load
 
@@ -31,9 +31,7 @@ def export(
         onnx: Where to write; policy-INDEX.onnx in the run directory by default.
         index: Which of its runs.
     """
-    path = onnx or run / f"policy-{index}.onnx"
-    if not path.parent.is_dir():
-        raise ShiftgymError(f"There is no folder {path.parent}; make it first.")
+    path = require_folder(onnx or run / f"policy-{index}.onnx")
     policy = load(run, index)
     worst = export_onnx(policy, path)
     told = f"{policy.method}, run {index}, seed {policy.seed}, {policy.updates:,} updates"

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from shiftgym.basics.errors import DomainError, ShiftgymError
+from shiftgym.basics.errors import DomainError
+from shiftgym.basics.plain_files import require_folder
 from shiftgym.domains import Domain
 from shiftgym.drawing.opengl import prefer_headless
 from shiftgym.drawing.pictures import VIDEO_SUFFIXES, Film, Image, film_strip, write_film
@@ -55,9 +56,7 @@ def render_run(
         height: Pixels.
     """
     policy = load(run, index)
-    path = out or run / f"film-{index}.gif"
-    if not path.parent.is_dir():
-        raise ShiftgymError(f"There is no folder {path.parent}; make it first.")
+    path = require_folder(out or run / f"film-{index}.gif")
     prefer_headless()
     filmed = _where(policy, where)
     if filmed is None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.plain_files import require_folder
 from shiftgym_agents.commands.members import finish, gather
 from shiftgym_agents.reports import comparison, protocols
 from shiftgym_agents.reports import report as reports
@@ -53,9 +54,7 @@ def report(
     if picture is not None:
         if picture.suffix not in (".png", ".pdf", ".svg"):
             raise ShiftgymError(f"--out {picture}: pictures end in .png, .pdf or .svg.")
-        if not picture.parent.is_dir():
-            raise ShiftgymError(f"There is no folder {picture.parent}; make it first.")
-        reports.draw_curves(groups, picture)
+        reports.draw_curves(groups, require_folder(picture))
     if published is not None:
         made = comparison.compare(published, groups)
         text = json.dumps(comparison.describe(made), indent=1) if json_ else comparison.table(made)
