@@ -104,19 +104,14 @@ class ValueAligned(IQL[C], Generic[C]):
     def build(self) -> None:
         """Declare the source's critics and value beside everything else."""
         super().build()
-        self.trade_off, alpha = self.per_run("trade_off"), self.per_run("alpha")
-        self.source_values = self.values_of_source(alpha)
+        self.trade_off = self.per_run("trade_off")
+        self.source_values = SourceValues(self, **self.values_of_source())
 
-    def values_of_source(self, alpha: Tensor) -> SourceValues:
-        """Declare the source's critics and value."""
-        return SourceValues(
-            self,
-            self.config.advantage_source,
-            alpha,
-            level=self.level,
-            discount=self.discount,
-            tau=self.tau,
-        )
+    def values_of_source(self) -> dict[str, Any]:
+        """Give the arguments of `SourceValues`: how the source's critics and value learn."""
+        kind, alpha = self.config.advantage_source, self.per_run("alpha")
+        given = {"level": self.level, "discount": self.discount, "tau": self.tau}
+        return {"kind": kind, "alpha": alpha} | given
 
     def pretraining(self) -> list[Stage]:
         """Prepare the dynamics scores, then train the source's critics and value."""

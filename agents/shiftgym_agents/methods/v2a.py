@@ -32,7 +32,6 @@ from torch import Tensor
 
 from shiftgym.basics.ranges import Positive, Share
 from shiftgym_agents.components.modalities import Modalities, ModalitiesConfig
-from shiftgym_agents.components.source_values import SourceValues
 from shiftgym_agents.core.agent import Stage
 from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.dvdf import RAW, DVDFConfig, ValueAligned
@@ -70,19 +69,11 @@ class V2A(ValueAligned[V2AConfig], IGDF[V2AConfig]):
         "official": replace(PAPER, modality_inputs="raw"),
     }
 
-    def values_of_source(self, alpha: Tensor) -> SourceValues:
-        """Declare modalities, and critics and value that read them."""
+    def values_of_source(self) -> dict[str, Any]:
+        """Declare modalities, which critics and value read; the critics' copy follows by half."""
         self.modalities = Modalities(self, self.config)
-        return SourceValues(
-            self,
-            self.config.advantage_source,
-            alpha,
-            level=self.level,
-            discount=self.discount,
-            tau=self.tau / 2,
-            more=self.modalities.of,
-            more_size=self.modalities.size,
-        )
+        more = {"more": self.modalities.of, "more_size": self.modalities.size}
+        return super().values_of_source() | more | {"tau": self.tau / 2}
 
     def pretraining(self) -> list[Stage]:
         """Score the dynamics, find the modalities, then train the source's critics and value."""
