@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from shiftgym.basics.errors import DomainError
 from shiftgym.basics.ranges import Count, Seed, Size, Threads, check_ranges
@@ -90,6 +91,31 @@ class Diagnosis:
     verdict: verdict.Verdict
 
 
+@dataclass(frozen=True, eq=False)
+class Work:
+    """Hold what the parts of a diagnosis read, and what they fill.
+
+    Attributes:
+        pair: all of the data.
+        sample: the rows that are looked at.
+        names: of the coordinates.
+        options: how much.
+        how: device and backend.
+        tell: told of updates.
+        told: everything as JSON; each part adds to it.
+        raw: arrays that pictures are drawn of, likewise.
+    """
+
+    pair: TrainingPair
+    sample: Sample
+    names: list[str]
+    options: Options
+    how: tuple[torch.device, Literal["eager", "captured"]]
+    tell: Tell
+    told: dict[str, Any] = field(default_factory=dict)
+    raw: dict[str, Any] = field(default_factory=dict)
+
+
 def diagnose(pair: TrainingPair, options: Options, tell: Tell | None = None) -> Diagnosis:
     """Ask whether a pair's source helps its target.
 
@@ -107,18 +133,18 @@ def diagnose(pair: TrainingPair, options: Options, tell: Tell | None = None) -> 
     sample = draw(pair, options.rows)
     names = named(options.names, sample.source.obs.shape[1])
     where = settle(options.device, options.backend, "float32", options.threads)
-    told: dict[str, Any] = {
+    how = where.device, where.backend
+    work = Work(pair, sample, names, options, how, tell or _quietly)
+    told = work.told
+    told |= {
         **describe_data(pair), "domain": slug_of(pair.domain), "budget": _budget(options),
         "sample": {"source_rows": len(sample.source.obs), "target_rows": len(sample.target.obs),
                    "trajectories_cut": sample.cut},
     }  # fmt: skip
-    seeds = options.chosen_seeds
-    raw: dict[str, Any] = {}
-    look = _overlap(sample, options, told, raw, tell)
-    how = where.device, where.backend
-    found, scores = _dynamics(sample, look, names, seeds, options, how, told, raw, tell)
-    earned, gained = _worth(pair, sample, seeds, options, how, told, raw, tell)
-    _filters(sample, scores, look.near, options, told, tell)
+    look = _overlap(work)
+    found, scores = _dynamics(work, look)
+    earned, gained = _worth(work)
+    _filters(work, scores, look.near)
     evidence = verdict.Evidence(
         covered=look.pairs,
         compared=found.compared,
@@ -135,7 +161,7 @@ def diagnose(pair: TrainingPair, options: Options, tell: Tell | None = None) -> 
             out=options.out / RUNS, device=options.device, backend=options.backend,
             threads=options.threads, episodes=options.episodes, progress=options.progress,
         )  # fmt: skip
-        tried = trials.train(pair, seeds, options.most, train, options.using)
+        tried = trials.train(pair, options.chosen_seeds, options.most, train, options.using)
         told["training"] = {
             "unit": tried.unit,
             "alone": {name: plain(v) for name, v in tried.alone.items()},
@@ -145,7 +171,7 @@ def diagnose(pair: TrainingPair, options: Options, tell: Tell | None = None) -> 
     told["verdict"] = vars(judged)
     told["seconds"] = round(time.monotonic() - begun, 1)
     told["provenance"] = provenance() | where.told
-    return Diagnosis(told, raw, judged)
+    return Diagnosis(told, work.raw, judged)
 
 
 def check(pair: TrainingPair, options: Options) -> None:
@@ -191,48 +217,42 @@ def _budget(options: Options) -> dict[str, Any]:
     return {name: getattr(options, name) for name in kept}
 
 
-def _overlap(
-    sample: Sample, options: Options, told: dict[str, Any], raw: dict[str, Any], tell: Tell | None
-) -> overlap.Coverage:
+def _quietly(part: str, taken: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def _overlap(work: Work) -> overlap.Coverage:
     """Compare states and actions."""
-    source, target = sample.source, sample.target
+    source, target, options = work.sample.source, work.sample.target, work.options
     groups = source.group, target.group
     updates = min(options.most, CLASSIFIER)
     kinds = {"states": "obs", "states_and_actions": "obs_act", "transitions": "whole"}
-    told["overlap"] = {}
+    told: dict[str, Any] = {}
     for name, attribute in kinds.items():
         rows = getattr(source, attribute), getattr(target, attribute)
         apart = overlap.tell_apart(*rows, *groups, updates, options.first_seed)
-        told["overlap"][name] = apart.told()
-        raw[name] = apart.source, apart.target
-        if tell is not None:
-            tell("overlap", updates, updates * len(kinds))
+        told[name] = apart.told()
+        work.raw[name] = apart.source, apart.target
+        work.tell("overlap", updates, updates * len(kinds))
     covered = overlap.cover(source, target, options.first_seed)
-    told["overlap"] |= covered.told()
+    work.told["overlap"] = told | covered.told()
     return covered
 
 
-def _dynamics(
-    sample: Sample,
-    look: overlap.Coverage,
-    names: list[str],
-    seeds: list[int],
-    options: Options,
-    how: tuple[Any, Any],
-    told: dict[str, Any],
-    raw: dict[str, Any],
-    tell: Tell | None,
-) -> tuple[dynamics.Gap, np.ndarray]:
+def _dynamics(work: Work, look: overlap.Coverage) -> tuple[dynamics.Gap, np.ndarray]:
     """Compare what follows; give the gap, and what the model makes of source rows."""
+    sample, names, options = work.sample, work.names, work.options
     total = dynamics.config(options.most).model_steps
-    progress = None if tell is None else lambda _, taken: tell("dynamics", taken, total)
-    errors, scores = dynamics.model_errors(sample, seeds, options.most, *how, progress)
-    weights = dynamics.weights_of(raw["states_and_actions"][0], look.near)
+    errors, scores = dynamics.model_errors(
+        sample, options.chosen_seeds, options.most, *work.how,
+        lambda _, taken: work.tell("dynamics", taken, total),
+    )  # fmt: skip
+    weights = dynamics.weights_of(work.raw["states_and_actions"][0], look.near)
     gap = dynamics.gap(errors, sample.source.group, weights, options.first_seed)
     cost, own = dynamics.transport_cost(sample, options.first_seed)
     source, target = sample.source, sample.target
     means, largest = overlap.differences(source.obs, target.obs)
-    told["dynamics"] = {
+    work.told["dynamics"] = {
         "compared": gap.compared,
         "rows_worth": gap.worth,
         "gap": [gap.value, gap.low, gap.high] if gap.compared else None,
@@ -256,48 +276,32 @@ def _dynamics(
     return gap, scores
 
 
-def _worth(
-    pair: TrainingPair,
-    sample: Sample,
-    seeds: list[int],
-    options: Options,
-    how: tuple[Any, Any],
-    told: dict[str, Any],
-    raw: dict[str, Any],
-    tell: Tell | None,
-) -> tuple[Any, worth.Advantage]:
+def _worth(work: Work) -> tuple[Any, worth.Advantage]:
     """Compare returns, and the actions of both in target states."""
+    pair, sample = work.pair, work.sample
     both = worth.earned(pair.source), worth.earned(pair.target)
-    raw["returns"] = [each.returns for each in both]
-    most = min(options.most, IMITATORS)
-    progress = None if tell is None else lambda _, taken: tell("value", taken, 2 * most)
-    gained = worth.advantage(sample.pair, sample.target.group, seeds, most, *how, progress)
-    told["value"] = {
+    work.raw["returns"] = [each.returns for each in both]
+    most = min(work.options.most, IMITATORS)
+    gained = worth.advantage(
+        sample.pair, sample.target.group, work.options.chosen_seeds, most, *work.how,
+        lambda _, taken: work.tell("value", taken, 2 * most),
+    )  # fmt: skip
+    told: dict[str, Any] = {
         side: each.told() | {"score": None if each.mean is None else pair.score(each.mean)}
         for side, each in zip(("source", "target"), both, strict=True)
     }
-    told["value"]["advantage_of_source_actions"] = vars(gained)
+    work.told["value"] = told | {"advantage_of_source_actions": vars(gained)}
     ends = [(each.mean, each.low, each.high) for each in both]
     return (None if any(None in each for each in ends) else tuple(ends)), gained
 
 
-def _filters(
-    sample: Sample,
-    scores: np.ndarray,
-    near: np.ndarray,
-    options: Options,
-    told: dict[str, Any],
-    tell: Tell | None,
-) -> None:
+def _filters(work: Work, scores: np.ndarray, near: np.ndarray) -> None:
     """Ask methods which source rows they would keep."""
-
-    def progress(_: str, taken: int, total: int) -> None:
-        if tell is not None:
-            tell("filters", taken, total)
-
+    sample, options = work.sample, work.options
     asked = filters.ask(
         options.filters, sample.pair, options.first_seed, min(options.most, FILTERS),
-        options.device, options.backend, progress,
+        options.device, options.backend,
+        lambda _, taken, total: work.tell("filters", taken, total),
     )  # fmt: skip
     every = [filters.Filter(YARDSTICK, filters.HALF, scores), *asked]
     source = sample.source
@@ -311,7 +315,7 @@ def _filters(
                 name: float(kept[source.part == k].mean()) for k, name in enumerate(sample.parts)
             }
         lines.append(line)
-    told["filters"] = {
+    work.told["filters"] = {
         "mean_reward": float(source.rewards.mean()),
         "near_target": float(near.mean()),
         "each": lines,
