@@ -24,10 +24,10 @@ from shiftgym.basics.ranges import Count, Positive, Size, SomeShare, check_range
 from shiftgym_agents.core.columns import EVALUATED, KEYS
 from shiftgym_agents.core.nets import Net, Parameter, copy_net
 from shiftgym_agents.core.networks import restore_generators, run_generators, unpack
+from shiftgym_agents.core.parts import Parts
 from shiftgym_agents.core.policy import Policy
 from shiftgym_agents.data.batches import SIDES, Batch, Data, Scaling
 from shiftgym_agents.data.pairs import TrainingPair
-from shiftgym_agents.data.sources import part_names
 from shiftgym_agents.data.terminal import rule_of
 
 Noise = Mapping[str, Tensor]
@@ -100,7 +100,6 @@ class Config:
 
 
 C = TypeVar("C", bound=Config)
-PART = "source part"  # column of source rows: which of several sources
 # What runs share, as they do everything but numbers:
 STRUCTURE = ("steps", "batch", "width", "target_share")
 
@@ -158,7 +157,7 @@ class Agent(ABC, Generic[C]):
         self.logged: dict[str, Tensor] = {}
         self.told: dict[str, Tensor] = {}
         self.terminal_rules = [rule_of(pair) for pair in pairs]  # None where nobody knows
-        self._tell_parts(pairs)
+        self.parts = Parts(self.data, pairs, self.config.batch)
         self.build()
         if self.device.type != "cpu":  # the CPU ones drew the weights; batches are drawn there
             self.generators = run_generators(seeds, self.device)
@@ -264,43 +263,9 @@ class Agent(ABC, Generic[C]):
         self.told[name] = values.detach().float().cpu()
 
     def log_kept(self, batch: Batch, weights: Tensor | None = None) -> None:
-        """Log what a filter kept of each of several sources, and what weights left of it.
-
-        `kept[name]` is the mean share, over updates, of a source's drawn rows that stay; with
-        weights `(R, B, 1)`, `weight[name]` is the mean weight of its drawn rows, dropped ones being
-        0. With one source there is nothing to tell apart.
-        """
-        if PART not in batch.columns:
-            return
-        part = batch.source.columns[PART]
-        for k, name in enumerate(self.part_titles):
-            own = (part == k).to(self.dtype)
-            drawn = self._drawn_parts[:, k].clamp(min=1e-9)  # its expected rows in a batch
-            self.log(f"kept[{name}]", own.sum((1, 2)) / drawn)
-            if weights is not None:
-                kept = own * weights[:, : batch.sources]
-                self.log(f"weight[{name}]", kept.sum((1, 2)) / drawn)
-
-    def _tell_parts(self, pairs: Sequence[TrainingPair]) -> None:
-        """Let batches know which of several sources their rows are of."""
-        each = [part_names(pair.source, pair.names[0]) for pair in pairs]
-        most = max(map(len, each))
-        self.part_titles = (
-            list(each[0]) if len(set(each)) == 1 else [str(k + 1) for k in range(most)]
-        )
-        self._drawn_parts = torch.zeros(self.runs, most, dtype=self.dtype, device=self.device)
-        if most == 1:
-            return
-        part = self.data.origins("source")["part"]
-        self.data.add_column("source", PART, part)
-        for run, size in enumerate(self.data.sizes["source"]):
-            counts = torch.bincount(part[run, :size], minlength=most)
-            self._drawn_parts[run] = counts / size * self.config.batch
-
-    @property
-    def several_sources(self) -> bool:
-        """Say whether any run has several sources."""
-        return len(self.part_titles) > 1
+        """Log what a filter kept of each of several sources, and what weights `(R, B, 1)` left."""
+        for name, values in self.parts.shares(batch, weights):
+            self.log(name, values)
 
     @property
     def hidden(self) -> tuple[int, int]:

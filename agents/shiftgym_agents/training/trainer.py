@@ -290,11 +290,11 @@ class Trainer:
 
     def kept(self) -> list[str]:
         """Say, for each of several sources, what the last record tells of its rows, over runs."""
-        if not self.agent.several_sources:
+        if not self.agent.parts.several:
             return []
         last = self.metrics.rows[-len(self.seeds) :]
         lines: list[str] = []
-        for name in self.agent.part_titles:
+        for name in self.agent.parts.titles:
             told = [
                 f"{word} {np.mean([float(row[key]) for row in last]):.2f}"
                 for word in ("kept", "weight")
