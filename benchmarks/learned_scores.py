@@ -4,50 +4,49 @@
 
 A method that keeps or weighs source rows is only itself if its score finds what it looks for:
 
-    dynamics    source = rows of the unshifted robot's medium policy, and as many fresh rows of the
-                target's medium policy in the target's own domain: which rows are the latter?
-    value       source = rows of the unshifted robot's medium policy and of its expert: which are
-                the latter?
+    dynamics    half of the source is collected in the target's own domain by its medium policy,
+                half in the unshifted robot's by that one's: which rows are the former?
+    value       half of the source is of the unshifted robot's expert, half of its medium policy:
+                which rows are the former? DVDF's ranking is asked without its dynamics score
 
 Printed is the area under the ROC curve: 0.5 is chance, 1 finds all. Settings are the grid's;
 nothing is trained but what comes before the policy. Scores that are learned along with the policy
-(DARA's classifiers, DROCO's ensemble) are not among them.
+(DARA's classifiers, DROCO's ensemble) are not among them. `selection.py` asks all methods for the
+dynamics, on more data and at one budget.
 """
 
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import tyro
 
 import shiftgym
-from shiftgym.datasets.flat import Flat, concatenate
-from shiftgym_agents.core.agent import Agent
 from shiftgym_agents.data.pairs import ArrayPair
-from shiftgym_agents.evaluation.selection import auc
+from shiftgym_agents.evaluation.selection import UNUSED, auc, score_source
+from shiftgym_agents.evaluation.truth import STREAM_SEEDS, labelled, shuffled, simulate
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.reports.report import lay_out
 from shiftgym_agents.sweeps.grid import read_grids
-from shiftgym_agents.training.running import run_stage
-from shiftgym_tools.making.collect import collect
 
-SCORES = {  # method -> (what it looks for, column of source rows, sign: higher is kept)
-    "igdf": ("dynamics", "cosine", 1),
-    "otdf": ("dynamics", "deviation", 1),
-    "tabb": ("dynamics", "tbm", -1),
-    "dvdf-igdf": ("value", "advantage", 1),
-    "dvdf-otdf": ("value", "advantage", 1),
+SOUGHT = {  # method -> what its score looks for
+    "igdf": "dynamics",
+    "otdf": "dynamics",
+    "tabb": "dynamics",
+    "dvdf-igdf": "value",
+    "dvdf-otdf": "value",
 }
+ALONE = {"dynamics": {}, "value": {"trade_off": 0.0}}  # the ranking is then the advantage's
 
 
 def main(
     grid: str = "laptop",
     pairs: tuple[str, ...] = ("hopper-kinematic", "halfcheetah-morph"),
-    methods: tuple[str, ...] = tuple(SCORES),
+    methods: tuple[str, ...] = tuple(SOUGHT),
     rows: int = 5_000,
     threads: int = 0,
     out: Path | None = None,
@@ -68,21 +67,14 @@ def main(
     lines, told = [("domain", "method", "looks for", "AUC")], []
     for slug in pairs:
         robot = shiftgym.domain(slug).robot
-        sources = {
-            "dynamics": half(robot, f"{robot}/medium", slug, f"{slug}/medium", rows),
-            "value": half(robot, f"{robot}/medium", robot, f"{robot}/expert", rows),
-        }
         for name in methods:
-            sought, column, sign = SCORES[name]
-            source, true = sources[sought]
-            target = shiftgym.load(f"{slug}/medium")
-            pair = ArrayPair(source, target, shiftgym.domain(slug), (f"{robot}/mixed", slug))
-            config = method(name).config_class(**chosen.config(name, robot, {}))
-            agent: Agent[Any] = method(name)(config, [pair], [0])
-            for stage in agent.stages()[:-1]:
-                run_stage(agent, stage, "eager")
-            scores = sign * agent.data.columns["source"][column][0].flatten().double().numpy()
-            area = auc(scores[: len(true)], true)
+            sought = SOUGHT[name]
+            pair, true = source_of(sought, slug, rows)
+            settings = chosen.config(name, robot, UNUSED.get(name, {}) | ALONE[sought])
+            config = method(name).config_class(**settings)
+            found = score_source(method(name), [config], [pair], [0], backend="eager")
+            assert found is not None
+            area = auc(found[0], true)
             told.append({"domain": slug, "method": name, "sought": sought, "auc": round(area, 4)})
             lines.append((slug, name, sought, f"{area:.3f}"))
             print("  ".join(lines[-1]), flush=True)
@@ -91,14 +83,21 @@ def main(
         out.write_text(json.dumps(told, indent=1) + "\n")
 
 
-def half(where: str, policy: str, there: str, other: str, rows: int) -> tuple[Flat, np.ndarray]:
-    """Join rows of one behaviour with rows of another; say which are the latter."""
-    parts = [
-        chunk
-        for k, (place, actor) in enumerate(((where, policy), (there, other)))
-        for chunk in collect(place, [(actor, rows)], seed=1 + k)
+@cache
+def source_of(sought: str, slug: str, rows: int) -> tuple[ArrayPair, np.ndarray]:
+    """Pair a target with a source; say which of its rows are sought."""
+    if sought == "dynamics":
+        made = labelled("mixture", slug, rows=2 * rows)
+        return made.pair, made.true
+    target = shiftgym.domain(slug)
+    robot = shiftgym.domain(target.robot)
+    halves = [
+        simulate([robot], f"{robot.slug}/{quality}", rows, k * STREAM_SEEDS)[0]
+        for k, quality in enumerate(("expert", "medium"))
     ]
-    return concatenate(parts), np.arange(2 * rows) >= rows
+    source, true = shuffled(halves, np.random.default_rng(1))
+    names = f"{robot.slug}/mixed", f"{slug}/medium"
+    return ArrayPair(source, shiftgym.load(names[1]), target, names, None), true
 
 
 if __name__ == "__main__":
