@@ -241,4 +241,4 @@ if __name__ == "__main__":
         )
     except ShiftgymError as error:
         print(f"selection: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, DomainError) else 1)
+        sys.exit(error.exit_code)

@@ -125,3 +125,19 @@ def distance(one: Mapping[str, torch.Tensor], two: Mapping[str, torch.Tensor]) -
         size, gap = float(one_.norm()), float((one_ - two_).norm())
         worst = max(worst, gap / size if size else gap)
     return worst
+
+
+def distance_from_iql(ours: Agent) -> float:
+    """Give how far an agent of `make_agent`'s data and IQL's weights is from IQL an update later.
+
+    For methods that add to IQL, set so that nothing is left of what they add.
+    """
+    base = make_agent("iql", runs=ours.runs, dtype=ours.dtype)
+    with torch.no_grad():
+        for name, parameter in base.parameters.items():
+            ours.parameters[name].rows.copy_(parameter.rows)
+    places = torch.arange(32).expand(ours.runs, -1)
+    for one in (ours, base):
+        one.stages()[-1].update(one.data.batch(places, 16), {})
+    mine = {name: tensor for name, tensor in weights(ours).items() if name in weights(base)}
+    return distance(weights(base), mine)

@@ -12,6 +12,8 @@ import numpy as np
 from agent_helpers import small
 from own_robots import fallen, never
 
+from shiftgym.datasets.flat import FIELDS
+
 HERE = Path(__file__).with_name("own_robots.py")
 ROBOTS: dict[str, dict[str, Any]] = {
     "HeavyPendulum-v0": {"source": 1.0, "target": 2.0, "terminal": never},
@@ -24,17 +26,7 @@ def recorded(robot: str, side: str, rows: int) -> dict[str, np.ndarray]:
     """Record random actions in a robot of the side's mass, as rows."""
     env = gym.make(robot, mass=ROBOTS[robot][side])
     env.action_space.seed(rows)
-    found: dict[str, list[Any]] = {
-        name: []
-        for name in (
-            "observations",
-            "actions",
-            "rewards",
-            "next_observations",
-            "terminated",
-            "truncated",
-        )
-    }
+    found: dict[str, list[Any]] = {name: [] for name in FIELDS}
     seen, over = env.reset(seed=rows)[0], False
     while len(found["rewards"]) < rows:
         action = env.action_space.sample()
