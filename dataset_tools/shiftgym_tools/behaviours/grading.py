@@ -4,8 +4,9 @@
                  deterministic episodes
     expert       of the 4 best candidates the one whose finished policy (finishing.py) earns most
                  over 20 stochastic episodes, as it acts in data
-    medium       of the candidates nearest to the goal the first whose finished policy earns it to
-                 within 4 % of the way from random to expert, else the nearest. The goal is what
+    medium       of the candidates nearest to the goal the first whose set of 5,000 transitions can
+                 be expected to earn it to within 4 % of the way from random to expert, else the
+                 nearest; a wide spread of returns is as far off as another mean. The goal is what
                  the field's medium set of this very domain earns where there is one
                  (medium_goals.toml), else half the way from random to expert. One that only stands
                  where surviving pays has to do where none that moves is near enough. A shift's
@@ -24,6 +25,7 @@ No measurement seed takes part in the selection, so the reported numbers are not
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +37,7 @@ import numpy as np
 from tqdm import tqdm
 
 from shiftgym.basics.errors import ShiftgymError
+from shiftgym.datasets.names import TARGET_SIZE
 from shiftgym.evaluation import HELD, evaluate, policy_act, random_act
 from shiftgym.making import domain
 from shiftgym.policies import POLICIES, Policy, index, read_policy
@@ -138,7 +141,7 @@ def grade_domain(
     floor = random["return"]
     best = sorted(candidates, key=lambda candidate: -candidate.deterministic)[:EXPERTS]
     tried = [(candidate, *_tried(candidate, slug)) for candidate in best]
-    expert, policy, _ = max(tried, key=lambda one: one[2])
+    expert, policy, *_ = max(tried, key=lambda one: one[2])
     measured = measure(policy, slug, episodes)
     tiers = {"expert": _entry(expert, policy, out / f"{slug}-expert.safetensors") | measured}
     earned = measured["stochastic"]["return"]
@@ -207,7 +210,7 @@ def choose_medium(
 ) -> tuple[Candidate, Policy, float] | None:
     """Choose the snapshot whose finished policy earns nearest to the goal; None if none is near.
 
-    The third of what is given is how far off it is.
+    The third of what is given is how far off its set is to be expected, root mean square.
 
     Args:
         candidates: the domain's snapshots.
@@ -220,9 +223,10 @@ def choose_medium(
         near = sorted(pool, key=lambda candidate: abs(candidate.deterministic - goal))[:MEDIUMS]
         best: tuple[float, Candidate, Policy] | None = None
         for candidate in near:
-            policy, earned = _tried(candidate, slug)
-            if best is None or abs(earned - goal) < best[0]:
-                best = abs(earned - goal), candidate, policy
+            policy, earned, spread = _tried(candidate, slug)
+            off = math.hypot(earned - goal, spread)
+            if best is None or off < best[0]:
+                best = off, candidate, policy
             if best[0] <= NEAR * width:
                 break
         if best is not None and best[0] <= width / 4:
@@ -356,11 +360,16 @@ def has_ladder(slug: str) -> bool:
     return of.robot not in HELD and of.shift in LADDERS
 
 
-def _tried(candidate: Candidate, slug: str) -> tuple[Policy, float]:
-    """Finish a candidate and measure it on the selection's episodes, as it acts in data."""
+def _tried(candidate: Candidate, slug: str) -> tuple[Policy, float, float]:
+    """Finish a candidate and measure it on the selection's episodes, as it acts in data.
+
+    Returns:
+        The policy, its mean return, and the standard error that this has in a target set.
+    """
     policy = finish(read_policy(candidate.path), slug)
     run = evaluate(policy_act(policy, NOISE_SEED), slug, SELECTION_EPISODES, SELECTION_SEED)
-    return policy, float(run.returns.mean())
+    episodes = max(1.0, TARGET_SIZE / float(run.lengths.mean()))
+    return policy, float(run.returns.mean()), float(run.returns.std()) / math.sqrt(episodes)
 
 
 def _entry(candidate: Candidate, policy: Policy, path: Path) -> dict[str, Any]:

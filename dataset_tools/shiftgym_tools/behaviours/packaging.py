@@ -20,7 +20,7 @@ from shiftgym_tools.behaviours.grading import load_graded, moves
 
 HAND_BARS = {"pen": 0.7, "door": 0.9}  # success of the unshifted hands
 SHIFTED_HAND_BAR = 0.6
-SHARE_OF_PUBLISHED = 0.8  # of the published maximum of the very domain
+SHARE_OF_PUBLISHED = 0.8  # of the published return that counts as 100 there
 LIMIT = 25e6  # bytes, all policies together
 
 
@@ -37,7 +37,7 @@ def metric(slug: str) -> tuple[str, str]:
 def bar(slug: str) -> float | None:
     """Give what the best policy must reach to be an ``expert``: a return, or a success rate.
 
-    None where nothing is published of this very domain: there it has to move.
+    None where nothing is published: there it has to move.
     """
     of = domain(slug)
     if of.robot in HELD:
@@ -62,8 +62,9 @@ def package(graded: Path = Path("runs/behaviours/graded"), out: Path = POLICIES)
 
     What is packaged already of domains that were not graded now stays as it is.
 
-    A domain's best policy is its `expert` where it reaches the bar (0.8 of the published maximum
-    of that domain, as the policy acts in data; success for the hands), and its `best` elsewhere.
+    A domain's best policy is its `expert` where it reaches the bar (0.8 of the published return
+    that counts as 100 there, as the policy acts in data; success for the hands), and its `best`
+    elsewhere.
 
     Args:
         graded: Folder of `shiftgym policies grade`.

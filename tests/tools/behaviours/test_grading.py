@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -52,9 +53,10 @@ def graded(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def told_return(candidate: grading.Candidate, slug: str) -> tuple[Policy, float]:
+def told_return(candidate: grading.Candidate, slug: str) -> tuple[Policy, float, float]:
     """Stand in for the selection's episodes."""
-    return finishing.finish(read_policy(candidate.path), slug, quiet=False), candidate.deterministic
+    policy = finishing.finish(read_policy(candidate.path), slug, quiet=False)
+    return policy, candidate.deterministic, 0.0
 
 
 def told_measure(policy: Policy, slug: str, episodes: int) -> dict[str, dict[str, float]]:
@@ -163,7 +165,7 @@ def test_a_rung_that_turns_out_above_the_medium_makes_way(
 @pytest.fixture
 def known_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every candidate earn in selection what it earned when it was saved."""
-    monkeypatch.setattr(grading, "_tried", lambda one, slug: (one, one.deterministic))
+    monkeypatch.setattr(grading, "_tried", lambda one, slug: (one, one.deterministic, 0.0))
 
 
 def test_a_medium_moves_where_one_that_moves_is_near_enough(known_returns):
@@ -177,6 +179,16 @@ def test_a_medium_moves_where_one_that_moves_is_near_enough(known_returns):
     assert medium(stands, hops, flies) == hops
     assert medium(stands, flies) == stands
     assert medium(flies) is None
+
+
+def test_of_two_mediums_the_one_whose_set_earns_what_it_should(monkeypatch):
+    spread = {1: 600.0, 2: 50.0}  # of a set's mean return
+    tried = lambda one, slug: (one, one.deterministic, spread[one.updates])  # noqa: E731
+    monkeypatch.setattr(grading, "_tried", tried)
+    made = [candidate("r", 1, 2000.0), candidate("r", 2, 2300.0)]
+    found = grading.choose_medium(made, "halfcheetah", 2000.0, 8000.0)
+    assert found is not None and found[0] == made[1]
+    assert found[2] == pytest.approx(math.hypot(300, 50))
 
 
 def test_a_medium_has_a_ladder_where_one_is_wanted(known_returns, monkeypatch):
@@ -284,9 +296,9 @@ def test_a_shift_that_began_as_an_expert_has_its_medium_from_the_robots_own_trai
     monkeypatch.setattr(grading, "MEASUREMENT_EPISODES", 2)
     monkeypatch.setattr(grading, "measure", told_measure)
 
-    def tried(one: grading.Candidate, slug: str) -> tuple[Policy, float]:
+    def tried(one: grading.Candidate, slug: str) -> tuple[Policy, float, float]:
         path = one.path if one.path.exists() else robots[-1].path
-        return finishing.finish(read_policy(path), slug, quiet=False), one.deterministic
+        return finishing.finish(read_policy(path), slug, quiet=False), one.deterministic, 0.0
 
     monkeypatch.setattr(grading, "_tried", tried)
     assert "medium" not in grading.grade_domain(shift, own, tmp_path)["tiers"]
