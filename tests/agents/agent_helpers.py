@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import shiftgym
 from shiftgym.scores import reference
 from shiftgym_agents.core.agent import Agent, Config
+from shiftgym_agents.core.nets import Net
+from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.table import METHODS, method
 from shiftgym_agents.training.run_config import TrainOptions
@@ -106,6 +109,36 @@ def train(agent: Agent, updates: int | None = None, backend: Any = "eager") -> A
                 stage.finish()
             agent.logged.clear()
     return agent
+
+
+def draws(agent: Agent, updates: int) -> list[tuple[Batch, dict[str, torch.Tensor]]]:
+    """Draw a block of batches and random numbers of the last stage."""
+    stage = agent.stages()[-1]
+    drawn = Running(agent, stage, "eager").draw(updates)
+    places = drawn.pop("")
+    return [
+        (
+            agent.data.batch(places[:, u], stage.source),
+            {name: values[:, u] for name, values in drawn.items()},
+        )
+        for u in range(updates)
+    ]
+
+
+def draw(agent: Agent) -> tuple[Batch, dict[str, torch.Tensor]]:
+    """Draw one batch and the random numbers of the last stage."""
+    return draws(agent, 1)[0]
+
+
+def plain_net(net: Net, copy: int = 0) -> nn.Sequential:
+    """Make torch.nn layers with the weights of run 0, of one of its copies."""
+    layers: list[nn.Module] = []
+    for weight, bias in net.layers():
+        linear = nn.Linear(weight.shape[1], weight.shape[2], dtype=torch.float64)
+        linear.weight.data.copy_(weight[copy].T)
+        linear.bias.data.copy_(bias[copy, 0])
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 def weights(agent: Agent, run: int = 0) -> dict[str, torch.Tensor]:

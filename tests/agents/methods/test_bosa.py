@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agent_helpers import ACT, OBS, make_arrays, make_pair, small, train
-from torch import nn
+from agent_helpers import ACT, OBS, draw, make_arrays, make_pair, plain_net, small, train
 
 import shiftgym
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components.likelihood import unscaled_normal_mlp
-from shiftgym_agents.core.nets import Net
 from shiftgym_agents.core.networks import run_generators
 from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.bosa import BOSA
-from shiftgym_agents.training.running import Running
 
 HOPPER = shiftgym.domain("hopper-kinematic")
 
@@ -207,22 +204,6 @@ def test_mask_compares_the_least_likely_member(mask: Any, drawn: Any) -> None:
 
 
 # --- losses ---------------------------------------------------------------------------------------
-
-
-def draw(agent: BOSA) -> tuple[Any, dict[str, torch.Tensor]]:
-    drawn = Running(agent, agent.stages()[-1], "eager").draw(1)
-    batch = agent.data.batch(drawn[""][:, 0], agent.config.batch)
-    return batch, {name: values[:, 0] for name, values in drawn.items() if name}
-
-
-def plain_net(net: Net, copies: int = 0) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for weight, bias in net.layers():
-        linear = nn.Linear(weight.shape[1], weight.shape[2], dtype=torch.float64)
-        linear.weight.data.copy_(weight[copies].T)
-        linear.bias.data.copy_(bias[copies, 0])
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,23 @@ from typing import Any
 
 import pytest
 import torch
-from agent_helpers import ACT, distance, make_agent, make_arrays, make_pair, small
-from test_td3bc import assert_same, plain_net
+from agent_helpers import (
+    ACT,
+    distance,
+    draw,
+    draws,
+    make_agent,
+    make_arrays,
+    make_pair,
+    plain_net,
+    small,
+)
+from test_td3bc import assert_same
 from torch import nn
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.cql import CQL, CQLConfig, overrated, squashed
-from shiftgym_agents.training.running import Running
 
 ROWS = 16
 
@@ -28,17 +36,6 @@ def prepared(runs: int = 1, dtype: torch.dtype = torch.float64, **values: Any) -
     agent = make_agent("cql", config, runs=runs, dtype=dtype, pairs=pairs)
     assert isinstance(agent, CQL)
     return agent
-
-
-def draw(agent: CQL, updates: int) -> list[tuple[Batch, dict[str, torch.Tensor]]]:
-    drawn = Running(agent, agent.stages()[-1], "eager").draw(updates)
-    return [
-        (
-            agent.data.batch(drawn[""][:, u], agent.config.batch),
-            {name: values[:, u] for name, values in drawn.items() if name},
-        )
-        for u in range(updates)
-    ]
 
 
 def test_default_candidates_miss_no_more_of_the_integral_than_published_ones() -> None:
@@ -77,7 +74,7 @@ def test_five_steps_equal_a_plain_implementation(penalty: float, penalty_rows: i
     """At penalty 0 this is soft actor-critic."""
     values = {"penalty_rows": penalty_rows, "candidates": 2, "actor_rate": 1e-3}
     agent = prepared(penalty=penalty, **values)
-    batches = draw(agent, 5)
+    batches = draws(agent, 5)
     actor, critics = plain_net(agent.actor), [plain_net(agent.critic, j) for j in range(2)]
     lazy = copy.deepcopy(critics)
     log_weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
@@ -183,7 +180,7 @@ def test_data_actions_are_pulled_up_by_exactly_their_share() -> None:
 
 def test_penalty_is_that_of_the_first_rows_of_each_dataset() -> None:
     agent = prepared(penalty_rows=4, batch=ROWS)
-    (batch, _), *_ = draw(agent, 1)
+    batch, _ = draw(agent)
     kept = agent.some(batch.obs)
     expected = torch.cat([batch.source.obs[:, :4], batch.target.obs[:, :4]], 1)
     assert torch.equal(kept, expected)  # of rows drawn at random, the first are a random draw
@@ -221,7 +218,7 @@ def test_rows_of_both_datasets_are_treated_alike() -> None:
     arrays = make_arrays(300, 0)
     pair = dataclasses.replace(make_pair(), source=arrays, target=arrays)
     agents = [prepared(pairs=[pair], penalty_rows=0) for _ in range(2)]
-    for batch, noise in draw(agents[0], 5):
+    for batch, noise in draws(agents[0], 5):
         flipped = {name: values.flip(1) for name, values in noise.items()}
         places = torch.arange(2 * ROWS - 1, -1, -1)[None]
         agents[0].update(batch, noise)
@@ -239,5 +236,5 @@ def test_presets_are_those_published() -> None:
     agent = prepared(layers=3, penalty_rows=0)
     assert agent.actor.sizes == (11, 32, 32, 32, 6) and agent.critic.sizes == (14, 32, 32, 32, 1)
     assert agent.penalised == ROWS
-    values = agent.critic(draw(agent, 1)[0][0].obs_act)
+    values = agent.critic(draw(agent)[0].obs_act)
     assert float(values.detach().abs().max()) < 0.1  # the last layer starts at a hundredth

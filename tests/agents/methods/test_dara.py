@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agent_helpers import distance, make_agent, nowhere, small
+from agent_helpers import distance, draw, draws, make_agent, nowhere, small
 from domain_helpers import moves, true_ratio, two_domains
 from torch.nn.functional import softplus
 
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.components.classifiers import domain_errors
-from shiftgym_agents.data.batches import Batch, Data
+from shiftgym_agents.data.batches import Data
 from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.dara import DARA, RATIO
 from shiftgym_agents.methods.iql import IQL
@@ -106,25 +106,13 @@ def test_each_domain_weighs_half_whatever_its_rows() -> None:
 # --- rewards --------------------------------------------------------------------------------------
 
 
-def draw(agent: DARA, updates: int = 1) -> list[tuple[Batch, dict[str, torch.Tensor]]]:
-    drawn = Running(agent, agent.stages()[-1], "eager").draw(updates)
-    rows = agent.config.batch
-    return [
-        (
-            agent.data.batch(drawn[""][:, u], rows),
-            {name: values[:, u] for name, values in drawn.items() if name},
-        )
-        for u in range(updates)
-    ]
-
-
 @pytest.mark.parametrize("joint", [True, False])
 def test_only_source_rewards_change_and_only_in_the_batch(joint: bool) -> None:
     agent = agent_on(two_domains(300, push=1.0), joint=joint)
     if not joint:
         agent.store_ratios()
     kept = agent.data.rows.clone()
-    for batch, noise in draw(agent, 3):
+    for batch, noise in draws(agent, 3):
         with torch.no_grad():
             paid = agent.relabel(batch, noise)
             expected = 0.1 * agent.classifiers.log_ratio(batch.source).clamp(-10, 10)
@@ -139,7 +127,7 @@ def test_bonus_is_bounded() -> None:
     agent = agent_on(two_domains(300, push=1.0), eta=0.3, joint=True)
     with torch.no_grad():
         agent.classifiers.of_whole.rows.mul_(9)
-        bonus = agent.bonus(draw(agent)[0][0].source).abs()
+        bonus = agent.bonus(draw(agent)[0].source).abs()
     assert float(bonus.max()) == pytest.approx(3.0) and float(bonus.min()) < 2.9
 
 
@@ -152,7 +140,7 @@ def test_eta_zero_is_iql() -> None:
     with torch.no_grad():
         for name, tensor in theirs.items():
             tensor.copy_(ours[name])
-    for batch, noise in draw(agent, 20):
+    for batch, noise in draws(agent, 20):
         agent.update(batch, noise)
         plain.update(batch, {})
     assert distance(theirs, ours) == 0

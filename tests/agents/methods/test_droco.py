@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agent_helpers import ACT, OBS, distance, make_pair, small
+from agent_helpers import ACT, OBS, distance, draw, make_pair, small
 
 from shiftgym_agents.core.networks import mlp, unpack
 from shiftgym_agents.data.batches import Batch
@@ -35,12 +35,6 @@ def prepared(runs: int = 2, spread: float = 1.0, **values: Any) -> DROCO:
         for net in (agent.value, agent.critic):  # values that differ between states
             net.rows += 0.1 * torch.randn(net.rows.shape, generator=noise, dtype=rows.dtype)
     return agent
-
-
-def draw(agent: DROCO) -> tuple[Batch, dict[str, torch.Tensor]]:
-    drawn = Running(agent, agent.stages()[-1], "eager").draw(1)
-    batch = agent.data.batch(drawn[""][:, 0], BATCH)
-    return batch, {name: values[:, 0] for name, values in drawn.items() if name}
 
 
 def targets(agent: DROCO, batch: Batch, noise: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agent_helpers import ACT, OBS, distance, make_agent, make_arrays, make_pair, small, weights
+from agent_helpers import (
+    ACT,
+    OBS,
+    distance,
+    make_agent,
+    make_arrays,
+    make_pair,
+    plain_net,
+    small,
+    weights,
+)
 from torch import nn
 
 from shiftgym_agents.core.losses import advantage_weights, expectile, huber, weighted_mean
@@ -22,17 +32,6 @@ from shiftgym_agents.methods.table import settings
 from shiftgym_agents.training.running import Running
 
 # --- against a plain implementation ---------------------------------------------------------------
-
-
-def plain_net(net: Net, copies: int = 0) -> nn.Sequential:
-    """Make torch.nn layers with the weights of run 0."""
-    layers: list[nn.Module] = []
-    for i, (weight, bias) in enumerate(net.layers()):
-        linear = nn.Linear(weight.shape[1], weight.shape[2], dtype=torch.float64)
-        linear.weight.data.copy_(weight[copies].T)
-        linear.bias.data.copy_(bias[copies, 0])
-        layers += [linear, nn.ReLU()] if i < len(net.sizes) - 2 else [linear]
-    return nn.Sequential(*layers)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agent_helpers import ACT, OBS, distance, make_agent, make_arrays, make_pair, small, train
+from agent_helpers import ACT, OBS, distance, draw, make_agent, make_arrays, make_pair, small, train
 
 import shiftgym
 from shiftgym.basics.errors import ShiftgymError
@@ -37,12 +37,6 @@ def prepared(runs: int = 1, **values: Any) -> MOBODY:
     agent = train(make_mobody(runs, **values), updates=0)
     assert isinstance(agent, MOBODY)
     return agent
-
-
-def draw(agent: MOBODY) -> tuple[Any, dict[str, torch.Tensor]]:
-    drawn = Running(agent, agent.stages()[-1], "eager").draw(1)
-    batch = agent.data.batch(drawn[""][:, 0], agent.config.batch)
-    return batch, {name: values[:, 0] for name, values in drawn.items() if name}
 
 
 # --- dynamics -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agent_helpers import ACT, OBS, make_agent, make_arrays, make_pair, small, train, weights
+from agent_helpers import ACT, OBS, draw, make_agent, make_arrays, make_pair, small, train, weights
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
@@ -20,7 +20,6 @@ from shiftgym_agents.components import transport
 from shiftgym_agents.components.cvae import divergence, log_mixture
 from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import Net
-from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods import otdf
 from shiftgym_agents.methods.iql import IQL
@@ -40,19 +39,12 @@ def ready(runs: int = 2, **values: Any) -> OTDF[OTDFConfig]:
     return train(make(runs, **values), updates=0)  # pyright: ignore
 
 
-def drawn(agent: OTDF[OTDFConfig]) -> tuple[Batch, dict[str, Tensor]]:
-    """Draw one batch of the last stage and its random numbers."""
-    stage = agent.stages()[-1]
-    parts = {k: v[:, 0] for k, v in Running(agent, stage, "eager").draw(1).items()}
-    return agent.data.batch(parts.pop(""), stage.source), parts
-
-
 # --- which rows, and how much ---------------------------------------------------------------------
 
 
 def test_published_batch_is_102_source_and_128_target_rows() -> None:
     agent = ready(1, batch=128)
-    batch, noise = drawn(agent)
+    batch, noise = draw(agent)
     chosen, weight = agent.choose(batch, noise)
     assert chosen.sources == 102 and chosen.rows.shape[1] == 230
     assert weight is not None and weight.shape == (1, 230, 1)
@@ -60,7 +52,7 @@ def test_published_batch_is_102_source_and_128_target_rows() -> None:
 
 def test_filter_and_weights_equal_brute_force() -> None:
     agent = ready(3, batch=20)
-    batch, noise = drawn(agent)
+    batch, noise = draw(agent)
     chosen, weight = agent.choose(batch, noise)
     assert weight is not None and chosen.sources == 16
     for run in range(3):
@@ -77,7 +69,7 @@ def test_filter_and_weights_equal_brute_force() -> None:
 
 def test_filter_over_the_dataset_equals_brute_force() -> None:
     agent = ready(2, batch=20, filter_scope="dataset", keep=0.5)
-    batch, noise = drawn(agent)
+    batch, noise = draw(agent)
     chosen, weight = agent.choose(batch, noise)
     assert weight is not None
     for run in range(2):
@@ -92,7 +84,7 @@ def test_filter_over_the_dataset_equals_brute_force() -> None:
 
 def test_deviations_that_are_all_equal_weigh_one() -> None:
     agent = ready(1)
-    batch, noise = drawn(agent)
+    batch, noise = draw(agent)
     flat = dataclasses.replace(batch, columns={DEVIATION: torch.full_like(batch.reward, -0.3)})
     _, weight = agent.choose(flat, noise)
     assert weight is not None and bool((weight == 1).all())
@@ -100,7 +92,7 @@ def test_deviations_that_are_all_equal_weigh_one() -> None:
 
 def test_weighing_can_be_left_out() -> None:
     agent = ready(1, weigh=False)
-    assert agent.choose(*drawn(agent))[1] is None
+    assert agent.choose(*draw(agent))[1] is None
 
 
 def test_column_holds_each_runs_own_deviations(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +142,7 @@ def test_without_its_ideas_a_step_is_iqls() -> None:
     plain = IQL(small("iql"), [make_pair(0), make_pair(1)], [0, 1], dtype=torch.float64)  # pyright: ignore
     own = {k: v for k, v in agent.save().items() if k.split(".")[0] in plain.parameters}
     plain.load(own | {"generators": agent.save()["generators"]})
-    batch, noise = drawn(agent)
+    batch, noise = draw(agent)
     agent.update(batch, noise)
     plain.update(batch, {})
     for name, parameter in plain.parameters.items():
@@ -159,7 +151,7 @@ def test_without_its_ideas_a_step_is_iqls() -> None:
 
 def test_order_of_source_rows_does_not_matter() -> None:
     one, two = ready(1, support=0.0), ready(1, support=0.0)
-    batch, noise = drawn(one)
+    batch, noise = draw(one)
     index = torch.cat([torch.randperm(16), torch.arange(16, 32)])[None]
     one.update(batch, noise)
     two.update(batch.take(index, 16), noise)
@@ -173,7 +165,7 @@ def test_support_alone_trains_the_policys_deviation() -> None:
         agent = ready(1, support=support)
         agent.supports = True
         before = agent.actor.layers()[-1][0].clone()
-        agent.update(*drawn(agent))
+        agent.update(*draw(agent))
         change = (agent.actor.layers()[-1][0] - before).abs().amax((0, 1))
         assert bool((change[:ACT] > 0).all())
         assert bool((change[ACT:] > 0).all()) is moves and bool((change[ACT:] != 0).any()) is moves
@@ -182,7 +174,7 @@ def test_support_alone_trains_the_policys_deviation() -> None:
 def test_support_reaches_every_row_drawn_on_demand() -> None:
     for rows, count in (("kept", 12 + 16), ("all", 32)):
         agent = ready(1, support_rows=rows, keep=0.75)
-        batch, noise = drawn(agent)
+        batch, noise = draw(agent)
         assert noise["support_action"].shape == (1, count, ACT)
         agent.update(batch, noise)
         assert bool(agent.finite().all())
@@ -254,7 +246,7 @@ def test_support_prefers_actions_of_the_data() -> None:
 
 def test_supports_gradient_flows_through_density_and_encoder() -> None:
     agent = ready(1)
-    batch, noise = drawn(agent)
+    batch, noise = draw(agent)
     rows = noise["support_action"].shape[1]
     obs = batch.obs[:, :rows]
     act = batch.act[:, :rows].clone().requires_grad_()

@@ -8,24 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agent_helpers import distance, make_agent, make_pair, small
+from agent_helpers import distance, draw, draws, make_agent, make_pair, small
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.iql import IQL
 from shiftgym_agents.methods.srpo import SRPO, log_ratio
-from shiftgym_agents.training.running import Running
 
 
 def prepared(runs: int = 2, **values: Any) -> SRPO:
     agent = make_agent("srpo", small("srpo", **values), runs=runs, dtype=torch.float64)
     assert isinstance(agent, SRPO)
     return agent
-
-
-def draw(agent: SRPO, updates: int) -> list[Batch]:
-    places = Running(agent, agent.stages()[-1], "eager").draw(updates)[""]
-    return [agent.data.batch(places[:, u], agent.config.batch) for u in range(updates)]
 
 
 def test_bonus_zero_is_iql() -> None:
@@ -36,7 +29,7 @@ def test_bonus_zero_is_iql() -> None:
     with torch.no_grad():
         for name, tensor in theirs.items():
             tensor.copy_(ours[name])
-    for batch in draw(agent, 20):
+    for batch, _ in draws(agent, 20):
         agent.update(batch, {})
         plain.update(batch, {})
     assert distance(theirs, ours) == 0
@@ -44,7 +37,7 @@ def test_bonus_zero_is_iql() -> None:
 
 def test_bonus_is_that_of_the_discriminator_after_its_step() -> None:
     agent = prepared(bonus=0.5, discriminator_rate=0.05)
-    for batch in draw(agent, 5):
+    for batch, _ in draws(agent, 5):
         with torch.no_grad():
             paid = agent.relabel(batch, {})
             odds = agent.discriminator(batch.obs).sigmoid()
@@ -64,7 +57,7 @@ def test_bonus_is_bounded_by_the_ratio_of_ten() -> None:
 
 def test_values_of_a_batch_are_ranked_within_their_run() -> None:
     agent = prepared(top=0.25)
-    (batch,) = draw(agent, 1)
+    batch, _ = draw(agent)
     value = torch.randn(2, 32, 1, generator=torch.Generator().manual_seed(3)).double()
     logit = agent.discriminator(batch.obs).detach()
     agent.update_discriminator(batch, value)
@@ -84,7 +77,7 @@ def test_discriminator_sees_states_only_and_moves_nothing_else() -> None:
     before = {name: tensor.detach().clone() for name, tensor in agents[0].tensors().items()}
     for agent in agents:
         with torch.no_grad():
-            agent.relabel(draw(agent, 1)[0], {})
+            agent.relabel(draw(agent)[0], {})
     assert torch.equal(agents[0].discriminator.rows, agents[1].discriminator.rows)
     for name, tensor in agents[0].tensors().items():
         assert torch.equal(tensor, before[name]) != name.startswith("discriminator"), name
@@ -95,7 +88,7 @@ def trained_on(value_of: Any, top: float = 0.5) -> tuple[SRPO, torch.Tensor, tor
     agent = prepared(runs=1, top=top, discriminator_rate=3e-3)
     agent.data.rows[:, : agent.obs_size] = 0
     agent.data.rows[:, 0] = torch.rand(len(agent.data.rows), dtype=torch.float64)
-    for batch in draw(agent, 400):
+    for batch, _ in draws(agent, 400):
         agent.update_discriminator(batch, value_of(batch.obs[..., :1]))
     states = torch.zeros(1, 101, agent.obs_size).double()
     states[..., 0] = torch.linspace(0, 1, 101)

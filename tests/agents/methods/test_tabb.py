@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agent_helpers import ACT, make_pair, small, train
+from agent_helpers import ACT, draw, make_pair, small, train
 from torch import Tensor
 
 from shiftgym_agents.core.losses import advantage_weights, expectile
-from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.tabb import TABB, TABBConfig
 from shiftgym_agents.training.running import Running
@@ -34,11 +33,6 @@ def make_tabb(runs: int = 2, dtype: torch.dtype = torch.float64, **values: Any) 
     return agent
 
 
-def draw(agent: TABB) -> Batch:
-    places = Running(agent, agent.stages()[-1], "eager").draw(1)[""][:, 0]
-    return agent.data.batch(places, BATCH)
-
-
 def poison_source(agent: TABB) -> None:
     for run in range(agent.runs):
         start = int(agent.data.offset["source"][run])
@@ -52,7 +46,7 @@ def test_mismatch_of_a_zero_anchor_is_the_rewards_error() -> None:
     agent = make_tabb()
     with torch.no_grad():
         agent.anchor.rows.zero_()
-        batch = draw(agent).source
+        batch = draw(agent)[0].source
         z = agent.latents.pair(agent.latents.state(batch.obs), batch.act)
         predicted, _ = agent.latents.predict(z)
         assert torch.equal(agent.tbm(batch), (batch.reward - predicted).abs())
@@ -60,7 +54,7 @@ def test_mismatch_of_a_zero_anchor_is_the_rewards_error() -> None:
 
 def test_mismatch_is_kept_for_every_source_row() -> None:
     agent = make_tabb()
-    batch = draw(agent)
+    batch, _ = draw(agent)
     with torch.no_grad():
         expected = agent.tbm(batch.source)
     assert torch.allclose(batch.source.columns["tbm"], expected)
@@ -74,7 +68,7 @@ def test_bellman_error_in_the_target_is_bounded() -> None:
     with torch.no_grad():
         rows = agent.anchor.rows
         rows += 0.3 * torch.randn(rows.shape, generator=torch.Generator().manual_seed(0))
-        batch = draw(agent).source
+        batch = draw(agent)[0].source
         generator = torch.Generator().manual_seed(1)
         reward = batch.reward + torch.randn(batch.reward.shape, generator=generator)
         after = torch.randn(2, BATCH, 8, generator=generator)
@@ -132,7 +126,7 @@ def test_scales_of_weights() -> None:
 
 def test_weights_of_a_batch_and_ablations() -> None:
     agent = make_tabb()
-    batch = draw(agent)
+    batch, _ = draw(agent)
     with torch.no_grad():
         for kind, expected in (("tbm", None), ("one", 1.0), ("zero", 0.0)):
             agent.config = replace(agent.config, source_weights=kind)
@@ -151,7 +145,7 @@ def test_weights_of_a_batch_and_ablations() -> None:
 @pytest.mark.parametrize("end", ["observed", "never"])
 def test_targets_row_by_row(kind: str, end: str) -> None:
     agent = make_tabb(source_targets=kind, predicted_end=end)
-    batch = draw(agent)
+    batch, _ = draw(agent)
     batch.terminated[:, 3:6] = 1.0
     with torch.no_grad():
         latents = agent.latents
@@ -171,7 +165,7 @@ def test_targets_row_by_row(kind: str, end: str) -> None:
 def test_one_update_is_the_equations(weights: str) -> None:
     """Compare every gradient with plain losses; "zero" is latent IQL on target rows alone."""
     agent = make_tabb(source_weights=weights, huber=0.3, source_cost=0.5)
-    batch = draw(agent)
+    batch, _ = draw(agent)
     latents, target = agent.latents, batch.target
     with torch.no_grad():
         z = latents.state(batch.obs)
@@ -226,7 +220,7 @@ def test_imitating_source_actions_is_an_option() -> None:
     for source_actor in (False, True):
         for other in (False, True):
             agent = make_tabb(source_actor=source_actor)
-            batch = draw(agent)
+            batch, _ = draw(agent)
             if other:
                 batch.source.act.neg_()  # views the rows
             agent.update_actor(batch, torch.zeros(2, 32 if source_actor else BATCH, 1).double(), {})
@@ -238,7 +232,7 @@ def test_imitating_source_actions_is_an_option() -> None:
 def test_anchors_from_the_running_value(anchor: str) -> None:
     agent = make_tabb(anchor=anchor)
     assert "anchor" not in [stage.name for stage in agent.stages()]
-    batch = draw(agent)
+    batch, _ = draw(agent)
     with torch.no_grad():
         assert agent.anchor is (agent.value if anchor == "shared" else agent.parameters["anchor"])
         assert torch.equal(agent.relabel(batch, {}).source.columns["tbm"], agent.tbm(batch.source))
@@ -251,7 +245,7 @@ def test_anchors_from_the_running_value(anchor: str) -> None:
 
 def test_huber_at_infinity_is_half_the_square_and_its_slope_is_bounded() -> None:
     squares, bounded = make_tabb(huber=math.inf), make_tabb(huber=0.7)
-    batch = draw(squares)
+    batch, _ = draw(squares)
     error = torch.linspace(-5, 5, 2 * 2 * 32, dtype=torch.float64).view(2, 2, 32, 1)
     assert torch.allclose(squares.critic_errors(error, batch), error**2)  # twice the half
     error.requires_grad_()

@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agent_helpers import ACT, OBS, distance, make_agent, make_arrays, make_pair, small
+from agent_helpers import (
+    ACT,
+    OBS,
+    distance,
+    draw,
+    draws,
+    make_agent,
+    make_arrays,
+    make_pair,
+    plain_net,
+    small,
+)
 from torch import nn
 
 from shiftgym_agents.core.losses import weighted_mean
@@ -19,33 +30,11 @@ from shiftgym_agents.methods.td3 import only_where, scale_free
 from shiftgym_agents.methods.td3bc import TD3BC
 from shiftgym_agents.training.running import Running
 
-Drawn = list[tuple[Batch, dict[str, torch.Tensor]]]
-
 
 def prepared(runs: int = 1, **values: Any) -> TD3BC:
     agent = make_agent("td3bc", small("td3bc", **values), runs=runs, dtype=torch.float64)
     assert isinstance(agent, TD3BC)
     return agent
-
-
-def draw(agent: TD3BC, updates: int) -> Drawn:
-    drawn = Running(agent, agent.stages()[-1], "eager").draw(updates)
-    found: Drawn = []
-    for u in range(updates):
-        noise = {name: values[:, u] for name, values in drawn.items() if name}
-        found.append((agent.data.batch(drawn[""][:, u], agent.config.batch), noise))
-    return found
-
-
-def plain_net(net: Net, copy: int = 0) -> nn.Sequential:
-    """Make torch.nn layers with the weights of run 0."""
-    layers: list[nn.Module] = []
-    for weight, bias in net.layers():
-        linear = nn.Linear(weight.shape[1], weight.shape[2], dtype=torch.float64)
-        linear.weight.data.copy_(weight[copy].T)
-        linear.bias.data.copy_(bias[copy, 0])
-        layers += [linear, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
 
 
 def assert_same(ours: Net, theirs: Any, copy: int = 0) -> None:
@@ -64,7 +53,7 @@ def assert_same(ours: Net, theirs: Any, copy: int = 0) -> None:
 )
 def test_twelve_steps_equal_a_plain_implementation(values: dict[str, Any]) -> None:
     agent = prepared(**values)
-    config, batches = agent.config, draw(agent, 12)
+    config, batches = agent.config, draws(agent, 12)
     actor, critics = plain_net(agent.actor), [plain_net(agent.critic, j) for j in range(2)]
     lazy_actor, lazy = copy.deepcopy(actor), copy.deepcopy(critics)
     by_critics = torch.optim.Adam([p for c in critics for p in c.parameters()], 3e-4)
@@ -110,7 +99,7 @@ def actor_gradient(agent: TD3BC, batch: Batch) -> torch.Tensor:
 
 def test_weight_zero_is_imitation() -> None:
     agent = prepared(runs=2, weight=0.0)
-    ((batch, _),) = draw(agent, 1)
+    batch, _ = draw(agent)
     imitation = weighted_mean((torch.tanh(agent.actor(batch.obs)) - batch.act) ** 2)
     expected = torch.autograd.grad(imitation.sum(), agent.actor.rows)[0]
     torch.testing.assert_close(actor_gradient(agent, batch), expected, rtol=1e-12, atol=1e-15)
@@ -119,7 +108,7 @@ def test_weight_zero_is_imitation() -> None:
 @pytest.mark.parametrize("factor", [1e-3, 7.0, 1e4])
 def test_the_scale_of_the_critic_does_not_matter(factor: float) -> None:
     agent = prepared(runs=2)
-    ((batch, _),) = draw(agent, 1)
+    batch, _ = draw(agent)
     before = actor_gradient(agent, batch)
     with torch.no_grad():
         for part in agent.critic.layers()[-1]:
@@ -132,7 +121,7 @@ def test_the_scale_of_the_critic_does_not_matter(factor: float) -> None:
 def test_update_that_undoes_itself_equals_the_one_that_does_not_run() -> None:
     """A graph on a GPU takes the actor's step every time and undoes it; the CPU leaves it out."""
     agents = [prepared(runs=2, policy_delay=3) for _ in range(2)]
-    batches = draw(agents[0], 10)
+    batches = draws(agents[0], 10)
     for u, (batch, noise) in enumerate(batches, 1):
         agents[0].update(batch, noise)
         agents[1].device = torch.device("cuda")  # what `update` asks to know which it is on
@@ -176,7 +165,7 @@ def test_official_preset_leaves_out_what_td3_added() -> None:
     ours = prepared()
     assert "actor_copy" in ours.parameters and "actor_copy" not in official.parameters
     assert not official.noise_shapes() and ours.noise_shapes()
-    ((batch, noise),) = draw(official, 1)
+    batch, noise = draw(official)
     official.update(batch, noise)
     assert int(official.actor.state["steps"]) == 1  # no delay
     raw = np.concatenate([official.data.rows_of(s, 0)[:, :OBS] for s in ("source", "target")])
