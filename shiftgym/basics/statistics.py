@@ -1,13 +1,19 @@
-"""Intervals for the numbers this project reports."""
+"""Intervals for the numbers this project reports, and ranks."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 Z95 = 1.959963984540054
+
+
+def ranked(values: ArrayLike) -> NDArray[np.float64]:
+    """Rank numbers `(n,)` from 1, the lowest first; equal ones share the mean of their ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[place]
 
 
 def bootstrap_interval(

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from shiftgym.basics.errors import ShiftgymError
+from shiftgym.basics.statistics import ranked
 from shiftgym_agents.core.agent import Agent, Config
 from shiftgym_agents.data.pairs import TrainingPair
 from shiftgym_agents.evaluation.yardstick import TargetModel
@@ -49,10 +50,8 @@ def auc(scores: np.ndarray, true: np.ndarray) -> float:
     known, ones = _checked(scores, true)
     if np.isnan(known).any():
         return float("nan")
-    _, place, counts = np.unique(known, return_inverse=True, return_counts=True)
-    ranks = (counts.cumsum() - (counts - 1) / 2)[place]  # from 1; equal scores share theirs
     count = ones.sum()
-    over = ranks[ones].sum() - count * (count + 1) / 2
+    over = ranked(known)[ones].sum() - count * (count + 1) / 2
     return float(over / (count * (len(ones) - count)))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.basics.statistics import ranked
 from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.evaluation.diagnosis.trials import supported
 from shiftgym_agents.evaluation.selection import configured, find, score_source
@@ -79,12 +80,6 @@ def agreement(filters: Sequence[Filter]) -> np.ndarray:
     """Correlate the ranks that filters give rows (Spearman), `(K, K)`; NaN where all are equal."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.atleast_2d(np.corrcoef(np.stack([ranked(each.scores) for each in filters])))
-
-
-def ranked(scores: np.ndarray) -> np.ndarray:
-    """Rank numbers `(N,)`; equal ones share the mean of their ranks."""
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts - 1) / 2)[place]
 
 
 def overlaps(filters: Sequence[Filter]) -> np.ndarray:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from shiftgym.basics.statistics import ranked
 from shiftgym_agents.core.nets import Net, minimise
 from shiftgym_agents.core.networks import run_generators
 from shiftgym_agents.evaluation.diagnosis.sample import Side
@@ -112,9 +113,7 @@ def permuted(
 
     Exact, whatever the scores, where groups are drawn independently from one distribution.
     """
-    scores = np.concatenate([source, target])
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (counts.cumsum() - (counts - 1) / 2)[place]
+    ranks = ranked(np.concatenate([source, target]))
     own = np.unique(source_groups, return_inverse=True)[1]
     others = np.unique(target_groups, return_inverse=True)[1] + own.max() + 1
     groups = np.concatenate([own, others])
