@@ -15,6 +15,7 @@ from typing import Any
 
 from shiftgym.basics.errors import DomainError, nearest, shown
 from shiftgym.basics.plain_files import read_plain
+from shiftgym.basics.tables import merged
 from shiftgym.domains import (
     MAX_SCALE,
     NOT_EDITS,
@@ -181,7 +182,7 @@ def load_domains(path: str | Path) -> dict[str, Domain]:
             for token, level in (levels_of(shift) or {None: None}).items():
                 label = name if token is None else f"{name}-{token}"
                 extra = shift.get("at", {}).get(token, {})
-                made = make_domain(robot, _merge(tree, extra), level=level, name=label)
+                made = make_domain(robot, merged(tree, extra), level=level, name=label)
                 found[made.slug] = made
     if not found:
         raise DomainError(f"{path} holds no domains: write [<robot>.<shift>] tables.")
@@ -197,15 +198,6 @@ def _check_levels(shift: Mapping[str, Any], where: str) -> None:
         )
     if not isinstance(at, Mapping) or not all(isinstance(part, Mapping) for part in at.values()):
         raise DomainError(f"{where}: write [<robot>.<shift>.at.<level>] tables, got {shown(at)}.")
-
-
-def _merge(tree: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested tables; later values win."""
-    merged = dict(tree)
-    for key, value in extra.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
 
 
 def from_kwargs(robot: str, shift: str | Mapping[str, Any] | None) -> Domain:

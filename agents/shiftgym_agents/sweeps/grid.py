@@ -35,6 +35,7 @@ from typing import Any
 from shiftgym.basics.errors import DomainError, nearest, shown
 from shiftgym.basics.plain_files import read_plain
 from shiftgym.basics.ranges import Count, Seed, Size, check_ranges
+from shiftgym.basics.tables import merged
 from shiftgym.datasets.load import find
 from shiftgym.scores import tables
 from shiftgym_agents.methods.table import METHODS, method, settings
@@ -209,7 +210,7 @@ def read_grids(name: str, changes: Mapping[str, Any] | None = None) -> list[Grid
     raw = _resolved(name, ())
     if "include" in raw:
         return [grid for each in raw["include"] for grid in read_grids(each, changes)]
-    raw = _merged(raw, changes or {})
+    raw = merged(raw, changes or {})
     return [_grid(Path(name).stem, raw)]
 
 
@@ -231,7 +232,7 @@ def change(texts: Sequence[str]) -> dict[str, Any]:
             value = given
         owner, _, own = name.rpartition(".")
         made = {own: value} if owner or own in known else {"settings": {own: value}}
-        found = _merged(found, {"method": {owner: made}} if owner else made)
+        found = merged(found, {"method": {owner: made}} if owner else made)
     return found
 
 
@@ -243,7 +244,7 @@ def _resolved(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     if "like" not in raw:
         return raw
     like = raw.pop("like")
-    return _merged(_resolved(_text(name, "like", like), (*seen, name)), raw)
+    return merged(_resolved(_text(name, "like", like), (*seen, name)), raw)
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -319,12 +320,3 @@ def _text(name: str, key: str, value: Any) -> str:
     if not isinstance(value, str):
         raise DomainError(f"{name}: {key} is a name, got {shown(value)}.")
     return value
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one grid's values over another's: tables are joined, all else is replaced."""
-    found = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(found.get(key), dict)
-        found[key] = _merged(found[key], value) if both else value
-    return found
