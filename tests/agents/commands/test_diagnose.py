@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import h5py
 import numpy as np
@@ -17,6 +13,7 @@ from agent_helpers import make_arrays
 
 import shiftgym
 from shiftgym.basics.errors import DomainError, ShiftgymError
+from shiftgym.basics.own_code import load_module
 from shiftgym.cli import main
 from shiftgym.reading.anywhere import own_name
 
@@ -130,7 +127,7 @@ def test_logs_without_an_environment_ask_for_one(
 def test_the_benchmark_holds_verdicts_against_long_trainings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = load_script("benchmarks/diagnose.py", monkeypatch)
+    script = load_module(ROOT / "benchmarks/diagnose.py")
     names = {"hopper-own", "walker2d-own", "halfcheetah-own"}
     assert len(script.PAIRS) == 12 and names <= set(script.PAIRS)
     calls: list[str] = []
@@ -152,17 +149,8 @@ def test_the_benchmark_holds_verdicts_against_long_trainings(
 
 
 def test_pairs_of_the_benchmark_are_of_sets_that_exist() -> None:
-    script = runpy.run_path(str(ROOT / "benchmarks/diagnose.py"))
-    for source, target, quality in script["PAIRS"].values():
+    script = load_module(ROOT / "benchmarks/diagnose.py")
+    for source, target, quality in script.PAIRS.values():
         assert shiftgym.domain(source).robot == shiftgym.domain(target).robot
         assert own_name(f"{source}/{quality}") is not None
         assert len(shiftgym.load(f"{target}/{quality}")["rewards"]) == 5_000
-
-
-def load_script(path: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, Path(path).stem, module)
-    spec.loader.exec_module(module)
-    return module

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import inspect
 import shlex
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from shiftgym.basics.own_code import load_module
 from shiftgym.cli import main
 from shiftgym_agents.commands import leaderboard, report, sweep
 from shiftgym_agents.sweeps.grid import read_grids
@@ -18,12 +18,7 @@ from shiftgym_agents.sweeps.grid import read_grids
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    path = Path(__file__).parents[3] / "examples" / "quickstart.py"
-    spec = importlib.util.spec_from_file_location("quickstart", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(Path(__file__).parents[3] / "examples" / "quickstart.py")
 
 
 def test_commands_are_understood(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from agent_helpers import NAMES, make_agent, make_arrays, small, train
 
 import shiftgym
 from shiftgym.basics.errors import DomainError, ShiftgymError
+from shiftgym.basics.own_code import load_module
 from shiftgym.datasets.flat import check_flat, ends
 from shiftgym_agents.core.agent import Agent
 from shiftgym_agents.data.pairs import ArrayPair
@@ -234,20 +233,9 @@ def test_yardstick_finds_rows_of_other_dynamics() -> None:
 # --- the command ----------------------------------------------------------------------------------
 
 
-def script(path: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Load a script as it is run, beside its siblings."""
-    monkeypatch.syspath_prepend(str((ROOT / path).parent))
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, Path(path).stem, module)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return script("benchmarks/selection.py", monkeypatch)
+def command() -> ModuleType:
+    return load_module(ROOT / "benchmarks/selection.py")
 
 
 TINY = dict(robots=("hopper",), shifts=("morph",), rows=40, most=3, threads=1, device="cpu")
@@ -275,7 +263,7 @@ def test_command_measures_once_and_goes_on(
     assert calls[2:] == [(YARDSTICK, 1), ("igdf", 1)]
     assert "hopper-morph" in capsys.readouterr().out
     page = tmp_path / "selection.md"
-    script("docs/make_selection.py", monkeypatch).main(out, page)
+    load_module(ROOT / "docs/make_selection.py").main(out, page)
     told = page.read_text()
     assert "## Twins" in told and "| hopper-morph |" in told and "at most 3 updates" in told
     with pytest.raises(ShiftgymError, match="most 3"):
