@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from shiftgym.datasets.folders import explained
 from shiftgym.reading.anywhere import own_name
-from shiftgym_agents.commands.train import DataOptions, open_pair
 from shiftgym_agents.data.pairs import TrainingPair
 from shiftgym_agents.data.places import NONE
 from shiftgym_agents.evaluation.diagnosis.whole import Diagnosis, Options, check
@@ -22,6 +21,7 @@ from shiftgym_agents.evaluation.diagnosis.whole import diagnose as find_out
 from shiftgym_agents.reports.diagnosis import page as text_page
 from shiftgym_agents.reports.diagnosis_page import page as html_page
 from shiftgym_agents.training.artifacts import ELSEWHERE, write_json, write_text
+from shiftgym_agents.training.asking import DataOptions, open_pair
 
 Flat = tyro.conf.arg(name="")
 REPORT, NUMBERS = "report.html", "report.json"

@@ -10,7 +10,7 @@ import tyro
 
 from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.datasets.folders import explained
-from shiftgym_agents.reports.leaderboard import describe, sections, table
+from shiftgym_agents.reports.leaderboard import SCORE, describe, sections, table
 from shiftgym_agents.reports.leaderboard_page import page as write_page
 from shiftgym_agents.reports.results import ENDINGS, is_table, read_results
 from shiftgym_agents.training.artifacts import ELSEWHERE, write_text
@@ -32,7 +32,8 @@ def leaderboard(
     no learning: the mean score of the target data themselves, and of the policy that made them
     without its noise, over 100 episodes: agents act without noise, so that beating the data alone
     may mean no more. A score is bold (marked * here) where its whole interval is above the whole
-    intervals of both.
+    intervals of both. Returns, where nothing says what they are worth, have tables of their own,
+    one per environment, and no bar of a policy that nobody knows.
 
     Example: shiftgym leaderboard runs/sweeps/leaderboard.csv --out leaderboard.png
 
@@ -73,6 +74,9 @@ def leaderboard(
         write_text(page, write_page(found))
         written.append(str(page))
     if not json_:
-        print("\nScores: 0 random, 100 expert. * above both bars, intervals and all.")
+        scored = any(section.unit == SCORE for section in found)
+        legend = "Scores: 0 random, 100 expert. * above both bars, intervals and all."
+        print(f"\n{legend}" if scored else "\nReturns: nothing says what they are worth.")
         told = f"Wrote {', '.join(written)}. " if written else ""
-        print(f"{told}Next: shiftgym report {results} --protocol tabb-locomotion")
+        published = " --protocol tabb-locomotion" if scored else ""
+        print(f"{told}Next: shiftgym report {results}{published}")

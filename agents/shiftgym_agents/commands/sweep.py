@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,6 @@ import tyro
 from shiftgym.basics.errors import DomainError, ShiftgymError, StoppedError
 from shiftgym.basics.ranges import Amount
 from shiftgym.basics.terminal import INSTALL_PART
-from shiftgym.datasets.load import find
 from shiftgym_agents.commands.members import finish
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.reports.protocols import names as protocol_names
@@ -48,8 +48,9 @@ def sweep(
 ) -> None:
     """Train a grid of methods, pairs and seeds; run it again to go on, on any backend.
 
-    A grid is one of the package's, a protocol (shiftgym protocols) or a TOML file of your own;
-    without a name the grids are listed. Source sets that are missing are made first. Runs of one
+    A grid is one of the package's, a protocol (shiftgym protocols) or a TOML file of your own, of
+    sets of this package or of your own data and environment (docs/sweeps.md); without a name the
+    grids are listed. Source sets that are missing are made first. Runs of one
     robot and method train in lockstep, a directory a group under --out, named after what decides
     its numbers: what is there is not trained again, whoever trained it. On several machines --out
     must be on a file system that all of them see.
@@ -88,7 +89,7 @@ def sweep(
         chosen = [each for each in chosen if each.pairs and each.methods]
     if not chosen:
         raise DomainError(f"{grid} has no pair of these robots with these methods.")
-    made = plan(chosen, out)
+    made = plan(chosen, out, not collect, lambda note: print(note, file=sys.stderr))
     if collect:
         _collect(made, table or out / Path(grid).stem)
         return
@@ -115,7 +116,7 @@ def _only(grid: grids.Grid, methods: tuple[str, ...], robots: tuple[str, ...]) -
     for name in methods:
         method(name)
     kept = [name for name in grid.methods if not methods or name in methods]
-    pairs = [p for p in grid.pairs if not robots or find(p[1]).domain.robot in robots]
+    pairs = [pair for pair in grid.pairs if not robots or grid.robot(*pair) in robots]
     return dataclasses.replace(grid, methods=tuple(kept), pairs=tuple(pairs))
 
 

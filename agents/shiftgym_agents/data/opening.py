@@ -43,12 +43,18 @@ class Wanted:
     terminal: Any = None
 
 
-def open_wanted(wanted: Wanted, tell: Callable[[str], None] = print) -> TrainingPair:
+def open_wanted(
+    wanted: Wanted,
+    tell: Callable[[str], None] = print,
+    shared: dict[str, Arrays] | None = None,
+) -> TrainingPair:
     """Load the datasets of a pair.
 
     Args:
         wanted: what it is made of.
         tell: takes a sentence on what reading changed.
+        shared: sets by name that other pairs have read already; those read now are added. Pairs
+            that share a set then share its arrays, which training stores once.
 
     Raises:
         ShiftgymError: a dataset is not here or cannot be learned from, nobody knows where to
@@ -63,33 +69,59 @@ def open_wanted(wanted: Wanted, tell: Callable[[str], None] = print) -> Training
     plain = where == TARGETS and not wanted.shares and not any(map(bool, knowledge.values()))
     if plain and len(names) == 2 and None not in names:
         table = wanted.worth if not isinstance(wanted.worth, tuple) else Reference(*wanted.worth)
-        return Pair(wanted.sources[0], wanted.target, table)
+        made = Pair(wanted.sources[0], wanted.target, table)
+        return made if shared is None else _sharing(made, shared)
     if where == TARGETS:
         if target is None:
-            raise DomainError(
-                f"Nobody knows where {wanted.target} was recorded: say where policies are "
-                "evaluated, --eval-env Pendulum-v1 (or FILE.py:MyRobot-v0), or --eval-env none."
-            )
+            raise unknown_place(wanted.target)
         where = target.domain
     assert not isinstance(where, str)
+    shared = {} if shared is None else shared
     worth = _worth(wanted.worth, where, target)
     told = str(target or wanted.target)
     if not wanted.sources:
-        return target_only(_load(wanted.target, tell), told, where, worth, **knowledge)
+        return target_only(load_set(wanted.target, tell, shared), told, where, worth, **knowledge)
     own = [str(name or text) for name, text in zip(names, wanted.sources, strict=False)]
-    parts = [_load(text, tell) for text in wanted.sources]
+    parts = [load_set(text, tell, shared) for text in wanted.sources]
     joined: Arrays = parts[0]
     if len(parts) > 1 or wanted.shares:
-        joined = Sources(parts, own, wanted.shares or None)
+        union = Sources(parts, own, wanted.shares or None)
+        joined = shared.setdefault(repr((own, union.shares)), union)
     called = joined.title if isinstance(joined, Sources) else own[0]
-    return ArrayPair(joined, _load(wanted.target, tell), where, (called, told), worth, **knowledge)
+    rows = load_set(wanted.target, tell, shared)
+    return ArrayPair(joined, rows, where, (called, told), worth, **knowledge)
 
 
-def _load(text: str, tell: Callable[[str], None]) -> Arrays:
-    found = read(text)
-    for note in found.notes:
-        tell(note)
-    return found.flat
+def unknown_place(target: str) -> DomainError:
+    """Say that nobody knows where policies for a target are evaluated, and how to say it."""
+    return DomainError(
+        f"Nobody knows where {target} was recorded: say where policies are "
+        "evaluated, --eval-env Pendulum-v1 (or FILE.py:MyRobot-v0), or --eval-env none."
+    )
+
+
+def load_set(text: str, tell: Callable[[str], None], shared: dict[str, Arrays]) -> Arrays:
+    """Load one dataset, or give the one of this name that was read before.
+
+    Raises:
+        ShiftgymError: it is not here, or cannot be learned from.
+    """
+    called = str(own_name(text) or text)
+    if called not in shared:
+        found = read(text)
+        for note in found.notes:
+            tell(note)
+        shared[called] = found.flat
+    return shared[called]
+
+
+def _sharing(pair: Pair, shared: dict[str, Arrays]) -> Pair:
+    """Let a pair have the sets that were read already, and others have those that it reads now."""
+    for side, name in zip(("source", "target"), map(str, pair.names), strict=True):
+        if name not in shared:
+            shared[name] = getattr(pair, side)
+        vars(pair)[side] = shared[name]  # where the pair keeps what it has read
+    return pair
 
 
 def _worth(given: Any, where: Place, target: DatasetName | None) -> Any:

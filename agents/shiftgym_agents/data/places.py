@@ -23,7 +23,7 @@ from gymnasium.spaces import Box
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.own_code import load_place
 from shiftgym.datasets import flat
-from shiftgym.domains import Domain
+from shiftgym.domains import Domain, episode_steps
 from shiftgym.making import domain, from_kwargs
 
 OURS = re.compile(r"(shiftgym:)?Shift[A-Za-z0-9]+(-.+)?-v0")
@@ -197,6 +197,25 @@ def _advice(name: str, space: Any) -> str:
     if isinstance(space, Box) and len(space.shape) > 1:
         return "Methods here learn from vectors: encode or flatten images in a wrapper."
     return "Methods here learn from vectors: wrap it in gymnasium.wrappers.FlattenObservation."
+
+
+@cache
+def steps_of(where: Place) -> int:
+    """Give the steps after which an episode is cut in a place; 0 for nowhere.
+
+    Raises:
+        ShiftgymError: the environment cannot be made, or its episodes need not end.
+    """
+    if where is None:
+        return 0
+    if isinstance(where, Domain):
+        return episode_steps(where.robot)
+    env = where.build()
+    try:
+        known = env.spec and env.spec.max_episode_steps
+        return int(known or env.get_wrapper_attr("_max_episode_steps"))
+    finally:
+        env.close()
 
 
 def check_fit(where: Place, observed: int, acted: int) -> None:

@@ -17,36 +17,51 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.basics.statistics import bootstrap_interval
 from shiftgym.datasets.flat import episode_returns
-from shiftgym.datasets.load import find, load
 from shiftgym.datasets.names import DatasetName
 from shiftgym.datasets.tiers import RANDOM, TIERS, policies_of
-from shiftgym.domains import episode_steps
 from shiftgym.policies import POLICIES
+from shiftgym.reading.anywhere import own_name, read
 from shiftgym.scores import Reference
+from shiftgym_agents.data.places import Place, steps_of
 
 RESAMPLES = 2000
 
 
-def measure_bars(target: str, scores: Reference) -> dict[str, Any]:
+def measure_bars(target: str, scores: Reference, where: Place = None) -> dict[str, Any]:
     """Give both bars of a target.
 
     Args:
-        target: name of the dataset.
+        target: name of the dataset, shiftgym's or any other.
         scores: what a return is worth.
+        where: where policies are evaluated, whose limit ends whole episodes; by default the domain
+            of one of shiftgym's sets.
 
     Returns:
         ``data`` and ``policy``, each ``{score, low, high, episodes}`` with a 95 % bootstrap
-        interval, or None where it is not known: no whole episode, or data of nobody's policy here.
+        interval, or None where it is not known: no whole episode, data that are gone, or data of
+        nobody's policy here.
     """
-    name = find(target)
-    whole = episode_returns(load(name), episode_steps(name.domain.robot))
+    try:
+        name = own_name(target)
+    except DomainError:  # it is gone
+        name = None
+    if where is None and name is not None:
+        where = name.domain
+    try:
+        whole = episode_returns(read(target).flat, steps_of(where))
+    except ShiftgymError:
+        if name is not None:
+            raise
+        whole = np.zeros(0)
     data = None
     if len(whole):
         ends = [scores.score(end) for end in bootstrap_interval(whole)]
         data = _bar(scores.score(float(whole.mean())), ends, len(whole))
-    return {"data": data, "policy": _policy_bar(name, scores)}
+    known = name is not None and name.domain == where
+    return {"data": data, "policy": _policy_bar(name, scores) if known else None}
 
 
 def _policy_bar(name: DatasetName, scores: Reference) -> dict[str, Any] | None:

@@ -1,9 +1,10 @@
 """Make a leaderboard of collected results: every method beside two bars that need no learning.
 
-A section is a grid of the results, and a variant of it. A method for the target alone stands for
-every pair of its target. Diverged runs are counted and left out of numbers; a method's total counts
-where it has runs on every pair. A score is bold where its whole 95 % interval is above the whole
-interval of both bars (`bars.py`), and none of its runs diverged.
+A section is a grid of the results, and a variant of it; returns, where there are no scores, have
+sections of their own, one per environment, since they are in no common unit. A method for the
+target alone stands for every pair of its target. Diverged runs are counted and left out of numbers;
+a method's total counts where it has runs on every pair. A score is bold where its whole 95 %
+interval is above the whole interval of both bars (`bars.py`), and none of its runs diverged.
 """
 
 from __future__ import annotations
@@ -14,26 +15,32 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym_agents.data.places import slug_of
 from shiftgym_agents.reports.ranking import aggregate, improvement
 from shiftgym_agents.reports.report import interval, lay_out, plain, summary
 from shiftgym_agents.reports.results import Results
+from shiftgym_agents.training.records import domain_of
 
 BASES = ("iql-target", "bc")  # what the target gives alone: what the use of a source must beat
 BARS = {"data": "target data", "policy": "their policy without noise"}
 NO_SOURCE = "none"
+SCORE, RETURN = "score", "return"
 Pair = tuple[str, str]
+Key = tuple[str, str, str, str]  # grid, variant, unit, and of returns the environment
 
 
 @dataclass(frozen=True)
 class Section:
-    """Hold the last scores of one grid.
+    """Hold the last scores, or returns, of one grid.
 
     Attributes:
         name: of the grid, and of its variant.
         title: what it is.
         pairs: (source, target), in the grid's order.
         scores: by method and pair, one per seed; NaN where a run had diverged.
-        bars: ``data`` and ``policy`` by target.
+        bars: ``data`` and ``policy`` by target; of returns only where they are returns, too.
+        robots: by target; the environment's name where it is none of shiftgym's robots.
+        unit: what `scores` are, ``score`` or ``return``.
     """
 
     name: str
@@ -41,6 +48,21 @@ class Section:
     pairs: Sequence[Pair]
     scores: Mapping[str, Mapping[Pair, np.ndarray]]
     bars: Mapping[str, Mapping[str, Any]]
+    robots: Mapping[str, str]
+    unit: str = SCORE
+
+    @property
+    def known_bars(self) -> Mapping[str, str]:
+        """Give the bars that are known of some target, with what they are called."""
+        known = [self.bars.get(target, {}) for _, target in self.pairs]
+        return {bar: told for bar, told in BARS.items() if any(each.get(bar) for each in known)}
+
+    def by_robot(self) -> dict[str, list[Pair]]:
+        """Give the pairs of each robot."""
+        found: dict[str, list[Pair]] = {}
+        for pair in self.pairs:
+            found.setdefault(self.robots[pair[1]], []).append(pair)
+        return found
 
     def strata(self, method: str) -> list[np.ndarray] | None:
         """Give a method's finite scores by pair; None where it has none on some."""
@@ -51,17 +73,22 @@ class Section:
 
 def sections(results: Results) -> list[Section]:
     """Sort results into sections."""
-    last: dict[tuple[str, str, str, str, str, int], tuple[int, float]] = {}
+    last: dict[tuple[Any, ...], tuple[int, float]] = {}
     for row in results.rows:
-        key = (*(row[name] for name in ("grid", "variant", "method", "source", "target")),)
-        run = (*key, row["seed"])
+        told = results.about["groups"][row["group"]]
+        unit = SCORE if told["scored"][row["target"]] else RETURN
+        place = "" if unit == SCORE else _slug(results, row)
+        run = (row["grid"], row["variant"], unit, place)
+        run += (*(row[name] for name in ("method", "source", "target", "seed")),)
         if row["updates"] >= last.get(run, (-1, 0.0))[0]:
-            last[run] = row["updates"], row["score"]
-    found: dict[tuple[str, str], dict[str, dict[Pair, list[float]]]] = {}
-    for (grid, variant, method, source, target, _), (_, score) in last.items():
-        by = found.setdefault((grid, variant), {}).setdefault(method, {})
-        by.setdefault((source, target), []).append(score)
-    return [_section(results, grid, variant, by) for (grid, variant), by in found.items()]
+            last[run] = row["updates"], row[unit]
+    found: dict[Key, dict[str, dict[Pair, list[float]]]] = {}
+    for (*key, method, source, target, _), (_, value) in last.items():
+        grid, variant, unit, place = key
+        by = found.setdefault((grid, variant, unit, place), {}).setdefault(method, {})
+        by.setdefault((source, target), []).append(value)
+    robots = {row["target"]: _robot(results, row) for row in results.rows}
+    return [_section(results, key, by, robots) for key, by in found.items()]
 
 
 def describe(section: Section) -> dict[str, Any]:
@@ -87,7 +114,8 @@ def describe(section: Section) -> dict[str, Any]:
         methods.append(about)
     methods.sort(key=lambda each: -each["total"]["iqm"] if each["total"] else np.inf)
     bars = {target: section.bars.get(target, {}) for _, target in section.pairs}
-    told = {"name": section.name, "title": section.title, "bars": bars, "methods": methods}
+    told = {"name": section.name, "title": section.title, "unit": section.unit}
+    told |= {"bars": bars, "methods": methods}
     return told | {"pairs": [list(pair) for pair in section.pairs]}
 
 
@@ -96,17 +124,25 @@ def table(section: Section) -> str:
     about = describe(section)
     head = ("method", "IQM [95 %]", "mean [95 %]", *(f"P(> {base})" for base in BASES), "bold", "")
     lines: list[tuple[str, ...]] = [head]
-    lines += [(f"({BARS[bar]})", "", bar_total(section, bar), "", "", "", "") for bar in BARS]
+    lines += [
+        (f"({told})", "", bar_total(section, bar), "", "", "", "")
+        for bar, told in section.known_bars.items()
+    ]
     for each in about["methods"]:
         note = f"{each['diverged']} diverged" if each["diverged"] else ""
         chances = [chance(each["improvement"].get(base)) for base in BASES]
-        bold = f"{each['bold']} of {len(section.pairs)}"
+        bold = bold_text(section, each)
         lines.append((each["method"], *total_cells(each["total"]), *chances, bold, note))
     parts = [f"{section.name}: {section.title}", lay_out(lines)]
-    for robot in dict.fromkeys(robot_of(target) for _, target in section.pairs):
-        own = [pair for pair in section.pairs if robot_of(pair[1]) == robot]
+    for own in section.by_robot().values():
         parts.append(lay_out([*_head(own), *_bar_lines(section, own), *_pair_lines(about, own)]))
     return "\n\n".join(parts)
+
+
+def bold_text(section: Section, about: Mapping[str, Any]) -> str:
+    """Count the pairs on which a method is above both bars; nothing where there are no two bars."""
+    counted = len(section.known_bars) == len(BARS)
+    return f"{about['bold']} of {len(section.pairs)}" if counted else "-"
 
 
 def bar_total(section: Section, bar: str) -> str:
@@ -143,15 +179,28 @@ def cell_of(about: Mapping[str, Any], pair: Pair) -> Mapping[str, Any] | None:
     return next((c for c, p in zip(about["pairs"], named, strict=True) if p == pair), None)
 
 
-def robot_of(target: str) -> str:
-    """Name the robot of a dataset."""
-    return target.partition("/")[0].partition("-")[0]
+def _record(results: Results, row: Mapping[str, Any]) -> Any:
+    """Give what the table tells of the place where a row's policy was evaluated."""
+    return results.about["groups"][row["group"]]["domains"][row["target"]]
+
+
+def _slug(results: Results, row: Mapping[str, Any]) -> str:
+    return slug_of(domain_of({"domain": _record(results, row)}, results.path))
+
+
+def _robot(results: Results, row: Mapping[str, Any]) -> str:
+    told = _record(results, row) or {}
+    return str(told.get("robot") or told.get("env", ""))
 
 
 def _section(
-    results: Results, grid: str, variant: str, by: Mapping[str, Mapping[Pair, list[float]]]
+    results: Results,
+    key: Key,
+    by: Mapping[str, Mapping[Pair, list[float]]],
+    robots: Mapping[str, str],
 ) -> Section:
     """Let methods for the target alone stand for all pairs of their target."""
+    grid, variant, unit, place = key
     real = dict.fromkeys(pair for own in by.values() for pair in own if pair[0] != NO_SOURCE)
     alone = dict.fromkeys(pair for own in by.values() for pair in own if pair[0] == NO_SOURCE)
     pairs = [*real, *(pair for pair in alone if pair[1] not in {target for _, target in real})]
@@ -161,7 +210,10 @@ def _section(
         scores[name] = {pair: np.array(values) for pair, values in found.items() if values}
     title = results.about["grids"].get(grid, {}).get("title", "")
     named = f"{grid}, {variant}" if variant else grid
-    return Section(named, title, pairs, scores, results.about["targets"])
+    named += f", returns in {place}" if place else ""
+    told = results.about["targets"]
+    bars = {target: own for target, own in told.items() if own.get("unit", SCORE) == unit}
+    return Section(named, title, pairs, scores, bars, robots, unit)
 
 
 def _cell(scores: np.ndarray, bars: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,7 +232,7 @@ def _head(pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
 def _bar_lines(section: Section, pairs: Sequence[Pair]) -> list[tuple[str, ...]]:
     return [
         (f"({told})", *(bar_text(section.bars.get(target, {}).get(bar)) for _, target in pairs))
-        for bar, told in BARS.items()
+        for bar, told in section.known_bars.items()
     ]
 
 

@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shiftgym_agents.reports.leaderboard import (
-    BARS,
     BASES,
+    Pair,
     Section,
     bar_text,
     bar_total,
+    bold_text,
     cell_of,
     chance,
     describe,
-    robot_of,
     total_cells,
 )
 from shiftgym_agents.reports.report import interval
@@ -71,8 +71,8 @@ def page(found: Sequence[Section]) -> str:
         about = describe(section)
         parts += [f"<h2>{_plain(section.name)}</h2>", f"<p>{_plain(section.title)}.</p>"]
         parts.append(_total(section, about))
-        for robot in dict.fromkeys(robot_of(target) for _, target in section.pairs):
-            parts += [f"<h3>{_plain(robot)}</h3>", _robot(section, about, robot)]
+        for robot, pairs in section.by_robot().items():
+            parts += [f"<h3>{_plain(robot)}</h3>", _robot(section, about, pairs)]
     return "\n".join([*parts, SCRIPT.strip()]) + "\n"
 
 
@@ -80,7 +80,7 @@ def _total(section: Section, about: Mapping[str, Any]) -> str:
     heads = ["method", "IQM", "mean", *(f"P(&gt; {_plain(base)})" for base in BASES), "bold"]
     bars = [
         [_cell(told), _cell(""), _cell(bar_total(section, bar)), *[_cell("")] * (1 + len(BASES))]
-        for bar, told in BARS.items()
+        for bar, told in section.known_bars.items()
     ]
     lines = []
     for each in about["methods"]:
@@ -91,19 +91,18 @@ def _total(section: Section, about: Mapping[str, Any]) -> str:
         for base in BASES:
             won = each["improvement"].get(base)
             cells.append(_cell(chance(won), won and won["mean"]))
-        lines.append([*cells, _cell(f"{each['bold']} of {len(section.pairs)}", each["bold"])])
+        lines.append([*cells, _cell(bold_text(section, each), each["bold"])])
     return _table(heads, bars, lines)
 
 
-def _robot(section: Section, about: Mapping[str, Any], robot: str) -> str:
-    pairs = [pair for pair in section.pairs if robot_of(pair[1]) == robot]
+def _robot(section: Section, about: Mapping[str, Any], pairs: Sequence[Pair]) -> str:
     heads = ["method"]
     for source, target in pairs:
         above = "" if source == "none" else f"<small>{_plain(source)} -&gt;</small><br>"
         heads.append(above + _plain(target))
     bars = [
         [_cell(told), *(_cell(bar_text(section.bars.get(t, {}).get(bar))) for _, t in pairs)]
-        for bar, told in BARS.items()
+        for bar, told in section.known_bars.items()
     ]
     lines = []
     for each in about["methods"]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from shiftgym.datasets.folders import explained
-from shiftgym_agents.reports.leaderboard import BARS, BASES, Section, describe
+from shiftgym_agents.reports.leaderboard import BASES, RETURN, Section, describe
 from shiftgym_agents.reports.ranking import profile
 from shiftgym_agents.training.artifacts import ELSEWHERE
 
@@ -54,14 +54,15 @@ def _totals(section: Section, ranked: Sequence[Mapping[str, Any]], axis: Any) ->
         total = each["total"]
         axis.plot([total["iqm_low"], total["iqm_high"]], [place] * 2, color="C0", lw=3, alpha=0.5)
         axis.plot(total["iqm"], place, "o", color="C0", ms=5)
-    for bar, told in BARS.items():
+    for bar, told in section.known_bars.items():
         known = [section.bars.get(target, {}).get(bar) for _, target in section.pairs]
         if known and all(known):
             mean = float(np.mean([each["score"] for each in known if each]))
             axis.axvline(mean, color="black", lw=1, ls=LOOKS[bar], label=f"{told} (mean)")
     axis.set_yticks(range(len(ranked)), [each["method"] for each in ranked])
     axis.set_ylim(-0.6, len(ranked) - 0.4)
-    axis.set_xlabel("score (0 random, 100 expert)", fontsize=8)
+    unit = "return" if section.unit == RETURN else "score (0 random, 100 expert)"
+    axis.set_xlabel(unit, fontsize=8)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7, frameon=False)
 
@@ -94,6 +95,6 @@ def _profiles(section: Section, ranked: Sequence[Mapping[str, Any]], axis: Any) 
         curve = profile(section.strata(name) or (), marks)
         axis.plot(marks, curve["mean"], color=f"C{k}", label=name, lw=1.4)
         axis.fill_between(marks, curve["low"], curve["high"], color=f"C{k}", alpha=0.12, lw=0)
-    axis.set_xlabel("score", fontsize=8)
+    axis.set_xlabel(section.unit, fontsize=8)
     axis.set_ylabel("share of runs above it", fontsize=8)
     axis.legend(fontsize=7, frameon=False)

@@ -36,6 +36,7 @@ class Line:
     done: int = 0
     total: int = 0
     score: float | None = None
+    unit: str = "score"
     size: int = -1
     seen: list[tuple[float, int]] = field(default_factory=list)
 
@@ -60,7 +61,7 @@ class Line:
             left = (self.total - self.done) / self.rate
             parts.append(f"{self.rate * len(group.runs):,.0f} run-updates/s, {duration(left)} left")
         if self.score is not None:
-            parts.append(f"score {self.score:.1f}")
+            parts.append(f"{self.unit} {self.score:.1f}")
         return f"{what}{', '.join(parts)}".rstrip()
 
 
@@ -135,9 +136,12 @@ class Board:
         line.done = _progress(stages, rows)
         if rows and (not line.seen or line.done != line.seen[-1][1]):
             line.seen.append((time.monotonic(), line.done))
-        scores = [float(row.get("score") or "nan") for row in rows[-len(line.planned.group.runs) :]]
-        if any(np.isfinite(scores)):
-            line.score = float(np.nanmean(scores))
+        last = rows[-len(line.planned.group.runs) :]
+        for unit in ("score", "return"):
+            values = [float(row.get(unit) or "nan") for row in last]
+            if np.isfinite(values).any():
+                line.score, line.unit = float(np.nanmean(values)), unit
+                break
 
     def _tell(self, line: Line) -> None:
         if not self.stream.isatty():

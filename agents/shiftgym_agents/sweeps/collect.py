@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym.datasets.load import find
+from shiftgym.scores import Reference
+from shiftgym_agents.data.places import slug_of
 from shiftgym_agents.reports.bars import measure_bars
 from shiftgym_agents.reports.results import write_results
 from shiftgym_agents.sweeps.grid import Wanted
 from shiftgym_agents.sweeps.plan import STARTED, Plan, Planned, identity
 from shiftgym_agents.training.artifacts import read_json
 from shiftgym_agents.training.metrics import read_metrics
-from shiftgym_agents.training.records import read_about, read_result, reference_of
+from shiftgym_agents.training.records import domain_of, read_about, read_result, reference_of
+
+RAW = Reference(0.0, 100.0)  # by which a return is its own score
 
 
 def collect(made: Plan, path: Path) -> tuple[list[Path], list[str]]:
@@ -28,7 +31,7 @@ def collect(made: Plan, path: Path) -> tuple[list[Path], list[str]]:
         The files, and why some groups are left out.
 
     Raises:
-        ShiftgymError: Nothing is finished, or a directory is damaged.
+        ShiftgymError: Nothing is finished, or was evaluated anywhere; or a directory is damaged.
     """
     done = [each for each in made.groups if each.state == "done"]
     if not done:
@@ -43,12 +46,23 @@ def collect(made: Plan, path: Path) -> tuple[list[Path], list[str]]:
             own = evaluations[found[0].group.key][found[1]]
             named = {"grid": grid, "variant": variant, "group": found[0].group.key}
             rows += [named | _row(run, row) for row in own]
+    nowhere = [each for each in done if not any(evaluations[each.group.key])]
+    reasons = [f"{each.out}: {each.reason or each.state}" for each in made.left]
+    reasons += [
+        f"{each.out}: evaluated nowhere, without returns; shiftgym report shows what it logged"
+        for each in nowhere
+    ]
+    if not rows:
+        homes = " ".join(str(each.out) for each in nowhere)
+        raise ShiftgymError(
+            "A table is of returns, and these runs were evaluated nowhere: "
+            f"shiftgym report {homes} shows how far their policies act from the target data."
+        )
     about: dict[str, Any] = {
         "grids": {grid.name: {"title": grid.title} for grid in made.grids},
         "groups": {each.group.key: _facts(each) for each in done},
         "targets": dict(_bars(done)),
     }
-    reasons = [f"{each.out}: {each.reason or each.state}" for each in made.left]
     return write_results(rows, about, path), reasons
 
 
@@ -103,9 +117,10 @@ def _bars(done: list[Planned]) -> Iterator[tuple[str, dict[str, Any]]]:
     seen: set[str] = set()
     for each in done:
         for entry in read_about(each.out)["runs"]:
-            scores = reference_of(entry, each.out)
-            if entry["target"] in seen or scores is None:
+            where, scores = domain_of(entry, each.out), reference_of(entry, each.out)
+            if entry["target"] in seen or where is None:
                 continue
             seen.add(entry["target"])
-            told: dict[str, Any] = {"domain": find(entry["target"]).domain.slug}
-            yield entry["target"], told | measure_bars(entry["target"], scores)
+            unit = "return" if scores is None else "score"
+            told: dict[str, Any] = {"domain": slug_of(where), "unit": unit}
+            yield entry["target"], told | measure_bars(entry["target"], scores or RAW, where)

@@ -13,6 +13,8 @@
     lockstep = 16                         # runs that train together, at most
     every = 5_000                         # updates between evaluations
     episodes = 10                         # per run and evaluation
+    eval_env = "my_robot.py:Arm-v0"       # or "none"; by default each target's own domain
+    reference_returns = [20, 180]         # returns of 0 and 100 where no table has them
     [settings]                            # of every method that has the field
     steps = 30_000
     [method.otdf]                         # of one method; its preset, too
@@ -20,6 +22,9 @@
     [variant.narrow]                      # everything once per variant, with its settings
     width = 64
 
+A pair's sets are what `shiftgym train` takes, names, Minari ids and files; several sources are
+joined as ``a + b x0.5``, with a part that is kept (`sets.py`). What else that command asks of data
+that it does not know is a key here: ``eval_steps``, ``action_low``, ``action_high``, ``terminal``.
 A published experiment is a grid, too: its own presets, seeds, updates and references.
 """
 
@@ -32,20 +37,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shiftgym.basics.errors import DomainError, nearest, shown
+from shiftgym.basics.errors import DomainError, ShiftgymError, nearest, shown
 from shiftgym.basics.plain_files import read_plain
 from shiftgym.basics.ranges import Count, Seed, Size, check_ranges
 from shiftgym.basics.tables import merged
-from shiftgym.datasets.load import find
 from shiftgym.scores import tables
+from shiftgym_agents.data.opening import unknown_place
 from shiftgym_agents.methods.table import METHODS, method, settings
 from shiftgym_agents.reports.protocols import names as protocol_names
 from shiftgym_agents.reports.protocols import protocol
+from shiftgym_agents.sweeps.sets import (
+    KINDS,
+    NO_SOURCE,
+    called,
+    check_told,
+    in_a_grid,
+    names_of,
+    ours,
+    robot_of,
+    write_sources,
+)
 
 FILES = Path(__file__).parent / "grids"
 LARGEST = 1 << 20  # bytes of a grid
 ARROW = "->"
-NO_SOURCE = "none"
 TABLES = ("settings", "method", "variant")
 
 
@@ -56,12 +71,13 @@ class Wanted:
     Attributes:
         method: its method.
         config: all hyperparameters.
-        source: name of the source dataset; ``none`` where the method uses none.
+        source: names of the source datasets, joined; ``none`` where the method uses none.
         target: name of the target dataset.
         seed: its seed.
         reference: table of scores; empty for the target's own.
         every: updates between evaluations.
         episodes: per evaluation.
+        told: what else the grid tells of the data, see `sets.py`.
     """
 
     method: str
@@ -72,6 +88,7 @@ class Wanted:
     reference: str
     every: int
     episodes: int
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +107,7 @@ class Grid:
         lockstep: runs that train together, at most.
         every: updates between evaluations.
         episodes: per run and evaluation.
+        told: what else is known of the data, by the names of `sets.KINDS`; a file has the keys.
         settings: values of every method that has the field.
         method: values of one method, by name; ``preset`` may be among them.
         variant: values by variant.
@@ -106,6 +124,7 @@ class Grid:
     lockstep: Size = 16
     every: Count = 10_000
     episodes: Size = 10
+    told: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     method: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     variant: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
@@ -117,6 +136,10 @@ class Grid:
             ShiftgymError: The message names the field or the name, and the nearest valid one.
         """
         check_ranges(self)
+        try:
+            object.__setattr__(self, "told", check_told(self.told))
+        except ShiftgymError as error:
+            raise type(error)(f"{self.name}: {error}") from None
         for name in (*self.methods, *self.method):
             method(name)
         for table in self.reference.values():
@@ -143,30 +166,42 @@ class Grid:
                 f"{self.name} is a start for other grids and names no "
                 f'{"methods" if self.pairs else "pairs"} itself: write `like = "{self.name}"`.'
             )
-        pairs = [(find(source), find(target)) for source, target in self.pairs]
-        for source, target in pairs:
-            if source.domain.robot != target.domain.robot:
-                raise DomainError(f"{self.name}: {source} and {target} are of two robots.")
-        robots = dict.fromkeys(target.domain.robot for _, target in pairs)
+        pairs = [(write_sources(source), called(target)) for source, target in self.pairs]
+        robots = {target: self.robot(source, target) for source, target in pairs}
         for variant, changed in self.variant.items():
-            for robot in robots:
+            for robot in dict.fromkeys(robots.values()):
                 for name in self.methods:
-                    config = self.config(name, robot, changed)
                     uses = method(name).uses_source
                     own = dict.fromkeys(
-                        (str(source) if uses else NO_SOURCE, str(target))
+                        (source if uses else NO_SOURCE, target)
                         for source, target in pairs
-                        if target.domain.robot == robot
+                        if robots[target] == robot
                     )
                     for source, target in own:
+                        known = ours(target)
+                        config = self.config(name, known and known.domain.robot, changed)
                         table = self.reference.get(target, self.reference.get("", ""))
                         for k in range(self.seeds):
                             yield variant, Wanted(
                                 name, config, source, target, self.first_seed + k, table,
-                                self.every, self.episodes,
+                                self.every, self.episodes, self.told,
                             )  # fmt: skip
 
-    def config(self, name: str, robot: str, changed: Mapping[str, Any]) -> dict[str, Any]:
+    def robot(self, source: str, target: str) -> str:
+        """Name what a pair is of: its robot, or where its policies are evaluated.
+
+        Raises:
+            DomainError: Sets of two robots, or nobody knows where to evaluate.
+        """
+        known = {name: ours(name) for name in names_of(source, target)}
+        found = dict.fromkeys(each.domain.robot for each in known.values() if each)
+        if len(found) > 1:
+            raise DomainError(f"{self.name}: {source} and {target} are of two robots.")
+        if known[target] is None and "eval_env" not in self.told:
+            raise in_a_grid(unknown_place(target), self.name)
+        return robot_of(self.told, target)
+
+    def config(self, name: str, robot: str | None, changed: Mapping[str, Any]) -> dict[str, Any]:
         """Give a method's hyperparameters: preset, robot, settings, the method's own, variant."""
         own = dict(self.method.get(name, {}))
         preset = own.pop("preset", self.preset)
@@ -221,7 +256,7 @@ def change(texts: Sequence[str]) -> dict[str, Any]:
         DomainError: One is no ``name=value``.
     """
     found: dict[str, Any] = {}
-    known = {each.name for each in dataclasses.fields(Grid)} | {"protocol", "pairs"}
+    known = {each.name for each in dataclasses.fields(Grid)} | {"protocol", "pairs", *KINDS}
     for text in texts:
         name, equals, given = text.partition("=")
         if not name or not equals:
@@ -287,10 +322,11 @@ def _grid(name: str, raw: dict[str, Any]) -> Grid:
     if "protocol" in raw:
         rows = protocol(_text(name, "protocol", raw.pop("protocol"))).rows
         raw.setdefault("pairs", [f"{row.source} {ARROW} {row.target}" for row in rows])
-    known = {each.name for each in dataclasses.fields(Grid)} - {"name"}
+    told = {key: raw.pop(key) for key in KINDS if key in raw}
+    known = {each.name for each in dataclasses.fields(Grid)} - {"name", "told"}
     for key in raw:
         if key not in known:
-            raise DomainError(f"{name}: a grid has no {key!r}. {nearest(key, known)}")
+            raise DomainError(f"{name}: a grid has no {key!r}. {nearest(key, {*known, *KINDS})}")
     for key in TABLES:
         tables_of = raw.get(key, {})
         inner = tables_of.values() if key != "settings" and isinstance(tables_of, dict) else ()
@@ -305,6 +341,7 @@ def _grid(name: str, raw: dict[str, Any]) -> Grid:
         raw[key] = tuple(given)
     raw["pairs"] = tuple(_pair(name, text) for text in raw["pairs"])
     reference = raw.pop("reference", "")
+    raw["told"] = told
     raw["reference"] = {"": reference} if isinstance(reference, str) else reference
     return Grid(name, **raw)
 

@@ -1,6 +1,7 @@
 """Plan a sweep: which runs are wanted, which directories hold some, and how the rest is packed.
 
-Runs of one robot, method and configuration train in lockstep; such a group has one directory under
+Runs of one robot (or one environment and shape of data), method and configuration train in
+lockstep; such a group has one directory under
 the sweep's folder, named after a hash of all that decides its numbers:
 
     runs/sweeps/iql-hopper-0f3a61c2b9/
@@ -17,24 +18,22 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from shiftgym.basics.errors import ShiftgymError
-from shiftgym.datasets.canonical import canonical_table
-from shiftgym.datasets.load import find, locate
-from shiftgym.datasets.packaged import packaged_index
-from shiftgym_agents.sweeps.grid import NO_SOURCE, Grid, Wanted
+from shiftgym_agents.sweeps.checking import check_group
+from shiftgym_agents.sweeps.grid import Grid, Wanted
+from shiftgym_agents.sweeps.sets import Facts, Library, is_here, names_of, ours, robot_of
 from shiftgym_agents.training.artifacts import read_json
 from shiftgym_agents.training.records import fits
 
 GROUP, STARTED, LOG, FAILURE = "group.json", "started.json", "log.txt", "failure.txt"
 SHAPE = {
     "method": str, "robot": str, "config": dict, "reference": str, "every": int, "episodes": int,
-    "runs": [[str | int]], "data": dict,
+    "runs": [[str | int]], "data": dict, "told": dict,
 }  # fmt: skip
 
 
@@ -50,7 +49,9 @@ class Group:
         every: updates between evaluations.
         episodes: per run and evaluation.
         runs: (source, target, seed) of each.
-        data: SHA-256 by dataset, of those whose content is known before they are here.
+        data: SHA-256 by dataset, of those of shiftgym whose content is known before they are here,
+            of others as they were; and by Python file that `told` names.
+        told: what else the grid tells of the data.
     """
 
     method: str
@@ -61,23 +62,28 @@ class Group:
     episodes: int
     runs: tuple[tuple[str, str, int], ...]
     data: Mapping[str, str]
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Name its directory."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        own = re.sub(r"[^\w-]+", "-", self.method.rpartition(":")[2])  # of my_file.py:MyMethod
-        return f"{own}-{self.robot}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+        decides = asdict(self)
+        if not self.told:  # as keys were before a grid could tell anything
+            del decides["told"]
+        text = json.dumps(decides, sort_keys=True)
+        words = self.method.rpartition(":")[2], self.robot  # of my_file.py:MyMethod; ALE/Id-v0
+        own = "-".join(re.sub(r"[^\w-]+", "-", word) for word in words)
+        return f"{own}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
     @property
     def datasets(self) -> list[str]:
         """List the datasets it needs."""
-        every = (name for source, target, _ in self.runs for name in (source, target))
-        return [name for name in dict.fromkeys(every) if name != NO_SOURCE]
+        every = (name for source, target, _ in self.runs for name in names_of(source, target))
+        return list(dict.fromkeys(every))
 
     def wanted(self) -> list[Wanted]:
         """List its runs."""
-        rest = self.reference, self.every, self.episodes
+        rest = self.reference, self.every, self.episodes, self.told
         return [Wanted(self.method, self.config, *run, *rest) for run in self.runs]
 
     def plain(self) -> dict[str, Any]:
@@ -92,6 +98,7 @@ class Group:
             ShiftgymError: It is none.
         """
         own: dict[str, Any] = {name: given.get(name) for name in SHAPE}
+        own["told"] = given.get("told", {})
         if not fits(own, SHAPE) or any(
             [type(part) for part in run] != [str, str, int] for run in own["runs"]
         ):
@@ -125,13 +132,15 @@ class Plan:
         grids: what was asked for.
         wanted: the runs by grid and variant.
         groups: directories that hold them, in the order in which they train.
-        missing: datasets that are not here.
+        missing: datasets of shiftgym that are not here, and are made first.
+        facts: what is known of sets that are not shiftgym's.
     """
 
     grids: tuple[Grid, ...]
     wanted: tuple[tuple[str, str, Wanted], ...]
     groups: tuple[Planned, ...]
     missing: tuple[str, ...]
+    facts: Mapping[str, Facts] = field(default_factory=dict)
 
     @property
     def left(self) -> list[Planned]:
@@ -144,40 +153,57 @@ def identity(run: Wanted) -> str:
     return json.dumps(asdict(run), sort_keys=True)
 
 
-def plan(grids: Sequence[Grid], out: Path) -> Plan:
+def plan(
+    grids: Sequence[Grid], out: Path, check: bool = True, tell: Callable[[str], None] = print
+) -> Plan:
     """Plan grids in a folder of run directories.
+
+    Args:
+        grids: what is wanted.
+        out: the folder.
+        check: refuse now what training would refuse of data that are not shiftgym's alone; without,
+            sets may be gone of which all is trained.
+        tell: takes a sentence on what reading such data changed.
 
     Raises:
         DomainError: A grid names what there is not.
-        ShiftgymError: A directory of the folder is damaged.
+        ShiftgymError: A directory of the folder is damaged, or data cannot be trained on.
     """
     every = [(grid, variant, run) for grid in grids for variant, run in grid.wanted()]
     wanted = tuple((grid.name, variant, run) for grid, variant, run in every)
     lockstep = {identity(run): grid.lockstep for grid, _, run in every}
     left = {identity(run): run for _, _, run in wanted}
+    library = Library(tell)
     place = {each: k for k, each in enumerate(left)}
     found: list[tuple[int, Group]] = []
     for group in existing(out):
         own = [identity(run) for run in group.wanted()]
-        if all(each in left for each in own) and _current(group):
+        if all(each in left for each in own) and _current(group, library):
             found.append((min(place[each] for each in own), group))
             for each in own:
                 del left[each]
-    for group in pack(left.values(), lockstep):
+    for group in pack(left.values(), lockstep, library):
         found.append((place[identity(group.wanted()[0])], group))
     groups = tuple(state_of(group, out) for _, group in sorted(found, key=lambda each: each[0]))
-    needed = dict.fromkeys(
-        name for each in groups if each.state != "done" for name in each.group.datasets
-    )
-    return Plan(tuple(grids), wanted, groups, tuple(name for name in needed if not is_here(name)))
+    rest = [each.group for each in groups if each.state != "done"]
+    if check:
+        seen: set[Any] = set()
+        for group in rest:
+            check_group(group, library, seen)
+    needed = dict.fromkeys(name for group in rest for name in group.datasets)
+    missing = tuple(name for name in needed if ours(name) is not None and not is_here(name))
+    return Plan(tuple(grids), wanted, groups, missing, library.known(needed))
 
 
-def pack(runs: Iterable[Wanted], lockstep: Mapping[str, int]) -> list[Group]:
+def pack(runs: Iterable[Wanted], lockstep: Mapping[str, int], library: Library) -> list[Group]:
     """Pack runs that may train in lockstep, pair by pair."""
-    alike: dict[tuple[str, ...], list[Wanted]] = {}
+    alike: dict[str, list[Wanted]] = {}
     for run in runs:
-        shared = run.method, robot_of(run), json.dumps(run.config, sort_keys=True), run.reference
-        alike.setdefault((*shared, str(run.every), str(run.episodes)), []).append(run)
+        shared = [run.method, robot_of(run.told, run.target), run.config, run.reference]
+        shared += [run.every, run.episodes, run.told]
+        facts = library.known([run.target]).get(run.target)  # of one robot none are asked for
+        shared += [facts and facts.shape]
+        alike.setdefault(json.dumps(shared, sort_keys=True), []).append(run)
     groups = []
     for own in alike.values():
         most = min(lockstep[identity(run)] for run in own)
@@ -185,13 +211,13 @@ def pack(runs: Iterable[Wanted], lockstep: Mapping[str, int]) -> list[Group]:
         for pair in _pairs(own):
             whole = len(part) + len(pair) <= most or len(pair) > most
             if part and not whole:
-                groups.append(_group(part))
+                groups.append(_group(part, library))
                 part = []
             part += pair
             while len(part) > most:
-                groups.append(_group(part[:most]))
+                groups.append(_group(part[:most], library))
                 part = part[most:]
-        groups += [_group(part)] if part else []
+        groups += [_group(part, library)] if part else []
     return groups
 
 
@@ -216,35 +242,14 @@ def last_line(path: Path) -> str:
     return lines[-1] if lines else "no reason was written"
 
 
-def robot_of(run: Wanted) -> str:
-    """Name the robot of a run."""
-    return find(run.target).domain.robot
+def _current(group: Group, library: Library) -> bool:
+    """Say whether a group is of the data that its names stand for now.
 
-
-def is_here(name: str) -> bool:
-    """Say whether a dataset can be loaded."""
-    try:
-        locate(find(name))
-    except ShiftgymError:
-        return False
-    return True
-
-
-def contents(names: Iterable[str]) -> dict[str, str]:
-    """Give the SHA-256 of those sets whose content is known, here or not."""
-    known = {name: _content(find(name).short) for name in names}
-    return {name: digest for name, digest in known.items() if digest}
-
-
-@cache
-def _content(short: str) -> str:
-    packed = packaged_index().get(short) or canonical_table().get(short)
-    return packed["sha256"] if packed else ""
-
-
-def _current(group: Group) -> bool:
-    """Say whether a group is of the data that its names stand for now."""
-    return dict(group.data) == contents(group.datasets)
+    Of data that are not shiftgym's and are gone nothing else can be known.
+    """
+    now = library.contents(group.datasets, group.told)
+    gone = {k: v for k, v in group.data.items() if k not in now and ours(k) is None}
+    return dict(group.data) == now | gone
 
 
 def _pairs(runs: Sequence[Wanted]) -> list[list[Wanted]]:
@@ -254,10 +259,11 @@ def _pairs(runs: Sequence[Wanted]) -> list[list[Wanted]]:
     return list(found.values())
 
 
-def _group(runs: Sequence[Wanted]) -> Group:
+def _group(runs: Sequence[Wanted], library: Library) -> Group:
     first = runs[0]
     made = Group(
-        first.method, robot_of(first), first.config, first.reference, first.every, first.episodes,
-        tuple((run.source, run.target, run.seed) for run in runs), {},
+        first.method, robot_of(first.told, first.target), first.config, first.reference,
+        first.every, first.episodes, tuple((run.source, run.target, run.seed) for run in runs), {},
+        first.told,
     )  # fmt: skip
-    return replace(made, data=contents(made.datasets))
+    return replace(made, data=library.contents(made.datasets, made.told))

@@ -33,12 +33,23 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.machine import usable_cpus
 from shiftgym.datasets.flat import FIELDS, spaces
 from shiftgym.datasets.load import find, load
-from shiftgym.domains import episode_steps
 from shiftgym_agents.core.agent import Agent, Stage
-from shiftgym_agents.data.pairs import ArrayPair, Arrays
+from shiftgym_agents.data.pairs import ArrayPair, TrainingPair
+from shiftgym_agents.data.places import steps_of
+from shiftgym_agents.data.sources import Arrays
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.sweeps.backends.base import Room
-from shiftgym_agents.sweeps.plan import Group, Plan, Planned, is_here
+from shiftgym_agents.sweeps.plan import Group, Plan, Planned
+from shiftgym_agents.sweeps.sets import (
+    Facts,
+    Library,
+    is_here,
+    is_plain,
+    names_of,
+    ours,
+    read_sources,
+    where_of,
+)
 from shiftgym_agents.sweeps.work import How
 from shiftgym_agents.training.artifacts import read_json
 from shiftgym_agents.training.evaluator import Evaluator
@@ -79,16 +90,16 @@ def estimate(made: Plan, room: Room, how: How) -> Estimate:
     left, jobs = made.left, room.jobs or max(1, usable_cpus() // max(1, room.threads))
     kinds: dict[tuple[Any, ...], Planned] = {}
     for each in left:
-        known = kinds.setdefault(_kind(each.group), each)
+        known = kinds.setdefault(_kind(each.group, made.facts), each)
         if len(each.group.runs) > len(known.group.runs):
-            kinds[_kind(each.group)] = each
+            kinds[_kind(each.group, made.facts)] = each
     plain = [(each.group.plain(), dataclasses.asdict(how)) for each in kinds.values()]
     costs = dict(zip(kinds, _measure_all(plain, jobs), strict=True))
     seconds: dict[str, float] = {}
     for each in left:
-        kind = _kind(each.group)
+        kind = _kind(each.group, made.facts)
         share = len(each.group.runs) / len(kinds[kind].group.runs)
-        seconds[each.group.key] = _rest(each, _whole(each.group, costs[kind], share))
+        seconds[each.group.key] = _rest(each, _whole(each.group, costs[kind], share, made.facts))
     free = [0.0] * jobs
     for value in seconds.values():
         heapq.heapreplace(free, free[0] + value)
@@ -105,7 +116,9 @@ def measure(given: Mapping[str, Any], how: Mapping[str, Any]) -> Cost:
     chosen = method(group.method)
     config = chosen.config_class(**group.config)
     source, target, _ = group.runs[0]
-    pair = _sample(source if chosen.uses_source else target, target)
+    if not chosen.uses_source:
+        source = target
+    pair = _sample(source, target) if _simple(group) else _first_rows(group, Library(_quiet))
     seeds = [seed for *_, seed in group.runs]
     fast = backend == "captured" and device.type == "cpu"
     agent: Agent[Any] = chosen(config, [pair] * len(seeds), seeds, device, fast=fast)
@@ -117,18 +130,25 @@ def measure(given: Mapping[str, Any], how: Mapping[str, Any]) -> Cost:
             stage.finish()
         once += time.perf_counter() - began
         agent.logged.clear()
-    domains = [pair.domain] * len(seeds)
-    evaluator = Evaluator(domains, seeds, group.episodes, options.threads)
+    step = 0.0 if pair.domain is None else _step(agent, group, pair, options.threads)
+    return Cost(stages, step, once / len(pair.source["rewards"]))
+
+
+def _step(agent: Agent[Any], group: Group, pair: TrainingPair, threads: int) -> float:
+    """Give the seconds of one step of all runs' episodes."""
+    seeds = [seed for *_, seed in group.runs]
+    evaluator = Evaluator([pair.domain] * len(seeds), seeds, group.episodes, threads)
     obs, _ = evaluator.envs.reset(seed=0)
     policy, began = agent.policy(), time.perf_counter()
     for _ in range(STEPS):
         actions = policy.act(obs.reshape(len(seeds), group.episodes, -1))
         obs, _, terminated, truncated, _ = evaluator.envs.step(actions.reshape(len(obs), -1))
-        if (ended := terminated | truncated).any():  # as the evaluator goes on
+        ended = terminated | truncated
+        if evaluator.resets and ended.any():  # as the evaluator goes on
             obs, _ = evaluator.envs.reset(options={"reset_mask": ended})
     step = (time.perf_counter() - began) / STEPS
     evaluator.close()
-    return Cost(stages, step, once / len(pair.source["rewards"]))
+    return step
 
 
 def _update(agent: Agent[Any], stage: Stage, backend: Any) -> float:
@@ -178,6 +198,36 @@ def _sample(source: str, target: str) -> ArrayPair:
     return ArrayPair(many, own, name.domain, (source, target), None)
 
 
+def _simple(group: Group) -> bool:
+    """Say whether all of a group's data are shiftgym's own, whose widths are known."""
+    return all(is_plain(group.told, source, target) for source, target, _ in group.runs)
+
+
+def _first_rows(group: Group, library: Library) -> TrainingPair:
+    """Open a group's first pair that is here, with few rows of its source."""
+    chosen = dict.fromkeys((source, target) for source, target, _ in group.runs)
+    for source, target in chosen:
+        known = [ours(name) is None or is_here(name) for name in names_of(source, target)]
+        if not all(known):
+            continue
+        pair = library.open(group, source, target)
+        if source == "none":
+            return pair
+        few = {key: np.array(values[:ROWS]) for key, values in pair.source.items()}
+        few["truncated"][-1] |= not few["terminated"][-1]
+        knowledge = {key: getattr(pair, key, None) for key in ("bounds", "terminal")}
+        names = str(pair.names[0]), str(pair.names[1])
+        return ArrayPair(few, pair.target, pair.domain, names, None, **knowledge)
+    raise ShiftgymError(
+        f"{', '.join(group.datasets)}: what training costs is measured on data that are here; make "
+        "the missing sets first (shiftgym data make), or leave --dry out, which makes them."
+    )
+
+
+def _quiet(note: str) -> None:
+    """Say nothing: planning has said it."""
+
+
 def _measure_all(kinds: Sequence[tuple[Any, Any]], jobs: int) -> list[Cost]:
     """Measure kinds side by side."""
     if not kinds:
@@ -192,21 +242,32 @@ def _measure_all(kinds: Sequence[tuple[Any, Any]], jobs: int) -> list[Cost]:
         return [future.result() for future in bar]
 
 
-def _kind(group: Group) -> tuple[Any, ...]:
+def _kind(group: Group, facts: Mapping[str, Facts]) -> tuple[Any, ...]:
     """Name what groups must share to cost the same per run: walker2d and halfcheetah do."""
-    widths = tuple(space.shape for space in spaces(find(group.runs[0][1]).domain))
+    if _simple(group):
+        widths = tuple(space.shape for space in spaces(find(group.runs[0][1]).domain))
+    else:
+        known = facts.get(group.runs[0][1])
+        widths = group.robot, repr(sorted(group.told.items())), known and known.shape
     return group.method, repr(sorted(group.config.items())), widths, group.every, group.episodes
 
 
-def _whole(group: Group, cost: Cost, share: float) -> float:
+def _whole(group: Group, cost: Cost, share: float, facts: Mapping[str, Facts]) -> float:
     """Give a group's seconds; `share` is its runs as a part of those measured."""
     updates = sum(steps * each for _, steps, each in cost.stages) * share
     last = cost.stages[-1][1]
-    robot = group.robot
-    simulated = math.ceil(last / group.every) * episode_steps(robot) * cost.step * share
+    steps = steps_of(where_of(group.told, group.runs[0][1]))
+    simulated = math.ceil(last / group.every) * steps * cost.step * share
     pairs = {run[:2] for run in group.runs}
-    rows = sum(find(source).size for source, _ in pairs if source != "none")
+    rows = sum(_rows(source, facts) for source, _ in pairs)
     return START + updates + simulated + rows * cost.per_row
+
+
+def _rows(source: str, facts: Mapping[str, Facts]) -> float:
+    """Count the rows of a run's sources."""
+    parts = zip(*read_sources(source), strict=True)
+    sizes = ((facts[name].rows if name in facts else find(name).size, x) for name, x in parts)
+    return sum(rows * share for rows, share in sizes)
 
 
 def _rest(planned: Planned, seconds: float) -> float:

@@ -21,13 +21,10 @@ from typing import Any
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.machine import usable_cpus
 from shiftgym.basics.ranges import Amount, Threads, check_ranges
-from shiftgym.datasets.load import find, load
 from shiftgym.datasets.locks import acquire, release
-from shiftgym.datasets.pair import Pair
-from shiftgym.scores import MEASURED, default_reference, reference
-from shiftgym_agents.data.pairs import TrainingPair, target_only
 from shiftgym_agents.methods.table import method
-from shiftgym_agents.sweeps.plan import FAILURE, GROUP, LOG, STARTED, Group, is_here, last_line
+from shiftgym_agents.sweeps.plan import FAILURE, GROUP, LOG, STARTED, Group, last_line
+from shiftgym_agents.sweeps.sets import Library, is_here, ours
 from shiftgym_agents.training.artifacts import LOCK, read_json, write_json, write_text
 from shiftgym_agents.training.hardware import device_name
 from shiftgym_agents.training.run_config import TrainOptions
@@ -119,12 +116,12 @@ def make_trainer(group: Group, home: Path, how: How) -> Trainer:
         ShiftgymError: A dataset is not here and cannot be made, or anything `Trainer` refuses.
     """
     for name in group.datasets:
-        make_data(name)
+        if ours(name) is not None:
+            make_data(name)
     config = method(group.method).config_class(**group.config)
-    pairs: dict[tuple[str, str], TrainingPair] = {}
-    for source, target, _ in group.runs:
-        if (source, target) not in pairs:
-            pairs[source, target] = _pair(group, source, target)
+    library = Library()
+    chosen = dict.fromkeys((source, target) for source, target, _ in group.runs)
+    pairs = {each: library.open(group, *each) for each in chosen}
     options = TrainOptions(
         out=home, device=how.device, threads=how.threads, backend=how.updates, progress=False,
         evaluate_every=group.every, episodes=group.episodes,
@@ -153,14 +150,6 @@ def make_data(name: str, quiet: bool = True) -> None:
         lines = (done.stderr or done.stdout or "").strip().splitlines()
         said = lines[-1] if lines else f"{' '.join(command[2:])} ended with {done.returncode}"
         raise ShiftgymError(f"{name} could not be made: {said}")
-
-
-def _pair(group: Group, source: str, target: str) -> TrainingPair:
-    if method(group.method).uses_source:
-        return Pair(source, target, group.reference or None)
-    name = find(target)
-    table = group.reference or default_reference(name.domain, name.origin) or MEASURED
-    return target_only(load(name), name, name.domain, reference(name.domain, table))
 
 
 @contextmanager

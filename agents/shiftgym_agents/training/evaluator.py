@@ -55,7 +55,7 @@ class Evaluator:
         each = [place for place in places for _ in range(episodes)]
         self.envs: Any = make_envs(each, threads)
         mode = self.envs.metadata.get("autoreset_mode")
-        self._resets = mode == AutoresetMode.DISABLED  # else environments start anew themselves
+        self.resets = mode == AutoresetMode.DISABLED  # else environments start anew themselves
         self.seeds, self.episodes = list(seeds), episodes
         self._worker = ThreadPoolExecutor(1, "evaluation")
         self._pending: list[Future[Returns]] = []
@@ -90,7 +90,7 @@ class Evaluator:
             ended = terminated | truncated
             alive &= ~ended
             if (
-                self._resets and ended.any()
+                self.resets and ended.any()
             ):  # ended ones go on from a new start, uncounted, to keep the batch whole
                 obs, _ = self.envs.reset(options={"reset_mask": ended})
         bad = [not policy.finite(k) for k in range(runs)]
