@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -94,7 +95,7 @@ def sweep(
         _collect(made, table or out / Path(grid).stem)
         return
     room = divide(room, len(made.left), device)
-    how = settle(How(device, room.threads, updates, checkpoint_minutes))
+    how = settle(How(device, room.threads, updates, checkpoint_minutes, os.getcwd()))
     if dry:
         _dry(grid, made, room, how, out, json_)
         return

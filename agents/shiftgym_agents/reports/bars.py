@@ -60,8 +60,10 @@ def measure_bars(target: str, scores: Reference, where: Place = None) -> dict[st
     if len(whole):
         ends = [scores.score(end) for end in bootstrap_interval(whole)]
         data = _bar(scores.score(float(whole.mean())), ends, len(whole))
-    known = name is not None and name.domain == where
-    return {"data": data, "policy": _policy_bar(name, scores) if known else None}
+    policy = None
+    if name is not None and name.domain == where:
+        policy = _policy_bar(name, scores)
+    return {"data": data, "policy": policy}
 
 
 def _policy_bar(name: DatasetName, scores: Reference) -> dict[str, Any] | None:

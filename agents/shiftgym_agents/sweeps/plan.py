@@ -176,8 +176,10 @@ def plan(
     library = Library(tell)
     place = {each: k for k, each in enumerate(left)}
     found: list[tuple[int, Group]] = []
-    for group in existing(out):
-        own = [identity(run) for run in group.wanted()]
+    there = [(group, [identity(run) for run in group.wanted()]) for group in existing(out)]
+    held = [(group, own) for group, own in there if all(each in left for each in own)]
+    _require_one_version([group for group, _ in held], library, out)
+    for group, own in held:
         if all(each in left for each in own) and _current(group, library):
             found.append((min(place[each] for each in own), group))
             for each in own:
@@ -248,8 +250,31 @@ def _current(group: Group, library: Library) -> bool:
     Of data that are not shiftgym's and are gone nothing else can be known.
     """
     now = library.contents(group.datasets, group.told)
-    gone = {k: v for k, v in group.data.items() if k not in now and ours(k) is None}
-    return dict(group.data) == now | gone
+    return dict(group.data) == now | _gone(group, library)
+
+
+def _gone(group: Group, library: Library) -> dict[str, str]:
+    """Give the SHA-256 that a group has of data that are not shiftgym's and not here any more."""
+    now = library.contents(group.datasets, group.told)
+    return {k: v for k, v in group.data.items() if k not in now and ours(k) is None}
+
+
+def _require_one_version(groups: Sequence[Group], library: Library, out: Path) -> None:
+    """Refuse to guess which of several trainings is meant where the data are gone.
+
+    Raises:
+        ShiftgymError: The message names the data.
+    """
+    versions: dict[str, set[str]] = {}
+    for group in groups:
+        for name, digest in _gone(group, library).items():
+            versions.setdefault(name, set()).add(digest)
+    for name, digests in versions.items():
+        if len(digests) > 1:
+            raise ShiftgymError(
+                f"{name} is not here, and {out} holds trainings on {len(digests)} versions of it: "
+                "put the one back that is meant."
+            )
 
 
 def _pairs(runs: Sequence[Wanted]) -> list[list[Wanted]]:

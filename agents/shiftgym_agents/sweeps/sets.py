@@ -219,6 +219,7 @@ class Library:
     def __init__(self, tell: Callable[[str], None] = print) -> None:
         self.sets: dict[str, Arrays] = {}
         self._facts: dict[str, Facts] = {}
+        self._gone: set[str] = set()
         self._tell = tell
 
     def open(self, of: Asked, source: str, target: str) -> TrainingPair:
@@ -245,11 +246,11 @@ class Library:
         """Give the facts of those sets that are none of shiftgym's and that are here."""
         found: dict[str, Facts] = {}
         for name in names:
-            if ours(name) is None:
+            if ours(name) is None and name not in self._gone:
                 try:
                     found[name] = self.facts(name)
                 except ShiftgymError:
-                    continue  # who trains on it is told why
+                    self._gone.add(name)  # who trains on it is told why
         return found
 
     def contents(self, names: Sequence[str], told: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,14 @@ class How:
         threads: CPU threads of each group; 0 for all there are.
         updates: captured or eager; groups that have begun keep theirs.
         checkpoint_minutes: between checkpoints: what a kill may cost.
+        folder: where a grid's relative paths start: where its command ran.
     """
 
     device: str = "auto"
     threads: Threads = 0
     updates: Backend = "captured"
     checkpoint_minutes: Amount = 5.0
+    folder: str = ""
 
     def __post_init__(self) -> None:
         """Refuse numbers outside the ranges of their fields."""
@@ -82,7 +84,10 @@ def train_group(given: Mapping[str, Any], out: str, how: Mapping[str, Any]) -> d
     with open(home / LOG, "a", buffering=1, encoding="utf-8") as log:
         with redirect_stdout(log), redirect_stderr(log):
             print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} on {socket.gethostname()}")
-            outcome = _train(Group.read(given, home / GROUP), home, How(**how))
+            settings = How(**how)
+            here = settings.folder if Path(settings.folder).is_dir() else "."
+            with chdir(here):
+                outcome = _train(Group.read(given, home / GROUP), home, settings)
             print(f"--- {outcome.state} {outcome.reason}".rstrip())
     return vars(outcome)
 
