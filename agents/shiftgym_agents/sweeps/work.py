@@ -76,7 +76,7 @@ def train_group(given: Mapping[str, Any], out: str, how: Mapping[str, Any]) -> d
     Returns:
         An `Outcome`, as JSON.
     """
-    home = Path(out)
+    home = Path(out).resolve()
     if not (home.parent / MARK).exists():
         reason = f"{socket.gethostname()} does not see {home.parent}: --out must be on a file "
         return vars(Outcome("failed", reason + "system that every node shares"))
@@ -85,8 +85,8 @@ def train_group(given: Mapping[str, Any], out: str, how: Mapping[str, Any]) -> d
         with redirect_stdout(log), redirect_stderr(log):
             print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} on {socket.gethostname()}")
             settings = How(**how)
-            here = settings.folder if Path(settings.folder).is_dir() else "."
-            with chdir(here):
+            seen = bool(settings.folder) and Path(settings.folder).is_dir()
+            with chdir(settings.folder if seen else "."):
                 outcome = _train(Group.read(given, home / GROUP), home, settings)
             print(f"--- {outcome.state} {outcome.reason}".rstrip())
     return vars(outcome)

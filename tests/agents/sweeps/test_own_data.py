@@ -7,6 +7,7 @@ import json
 import os
 import re
 import tomllib
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from shiftgym_agents.reports.leaderboard import sections
 from shiftgym_agents.reports.results import read_results
 from shiftgym_agents.sweeps.grid import read_grids
 from shiftgym_agents.sweeps.plan import plan
-from shiftgym_agents.sweeps.work import make_trainer
+from shiftgym_agents.sweeps.work import MARK, train_group
 from shiftgym_agents.training.records import read_about
 
 ROBOT = """
@@ -247,8 +248,23 @@ def test_runs_are_packed_by_what_may_train_in_lockstep(home: Path) -> None:
     made = planned(path, home / "runs", pairs=pairs, methods=["bc"])
     assert [len(each.group.runs) for each in made.groups] == [4, 2]
     assert {each.group.robot for each in made.groups} == {"nowhere"}
-    trainer = make_trainer(made.groups[0].group, home / "runs" / "x", HOW)
-    trainer.close()
+
+
+def test_a_worker_elsewhere_finds_relative_paths_and_trains_targets_in_lockstep(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = dict(np.load("heavy.npz"))
+    np.savez("more.npz", **(arrays | {"rewards": 2 * arrays["rewards"]}))  # pyright: ignore
+    pairs = [f"none -> {name}" for name in ("heavy.npz", "more.npz")]
+    (each,) = planned(grid(home), home / "runs", pairs=pairs, methods=["bc"]).groups
+    (home / "runs").mkdir()
+    (home / "runs" / MARK).write_text("{}")
+    (home / "elsewhere").mkdir()
+    monkeypatch.chdir(home / "elsewhere")
+    how = asdict(replace(HOW, folder=str(home)))
+    assert train_group(each.group.plain(), str(each.out), how) == {"state": "done", "reason": ""}
+    assert {run["target"] for run in read_about(each.out)["runs"]} == {"heavy.npz", "more.npz"}
+    assert Path.cwd() == home / "elsewhere"
 
 
 def test_pairs_that_share_a_set_store_it_once(home: Path) -> None:
