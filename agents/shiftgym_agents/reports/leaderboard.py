@@ -15,16 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.data.places import slug_of
 from shiftgym_agents.reports.ranking import aggregate, improvement
 from shiftgym_agents.reports.report import interval, lay_out, plain, summary
 from shiftgym_agents.reports.results import Results
-from shiftgym_agents.training.records import domain_of
+from shiftgym_agents.training.records import domain_of, fits
 
 BASES = ("iql-target", "bc")  # what the target gives alone: what the use of a source must beat
 BARS = {"data": "target data", "policy": "their policy without noise"}
 NO_SOURCE = "none"
 SCORE, RETURN = "score", "return"
+EXPLAINED = {"scored": bool, "domains": dict | None}
 Pair = tuple[str, str]
 Key = tuple[str, str, str, str]  # grid, variant, unit, and of returns the environment
 
@@ -75,8 +77,7 @@ def sections(results: Results) -> list[Section]:
     """Sort results into sections."""
     last: dict[tuple[Any, ...], tuple[int, float]] = {}
     for row in results.rows:
-        told = results.about["groups"][row["group"]]
-        unit = SCORE if told["scored"][row["target"]] else RETURN
+        unit = SCORE if _told(results, row, "scored") else RETURN
         place = "" if unit == SCORE else _slug(results, row)
         run = (row["grid"], row["variant"], unit, place)
         run += (*(row[name] for name in ("method", "source", "target", "seed")),)
@@ -179,17 +180,20 @@ def cell_of(about: Mapping[str, Any], pair: Pair) -> Mapping[str, Any] | None:
     return next((c for c, p in zip(about["pairs"], named, strict=True) if p == pair), None)
 
 
-def _record(results: Results, row: Mapping[str, Any]) -> Any:
-    """Give what the table tells of the place where a row's policy was evaluated."""
-    return results.about["groups"][row["group"]]["domains"][row["target"]]
+def _told(results: Results, row: Mapping[str, Any], what: str) -> Any:
+    """Give what a table tells of a row's target: ``scored``, or ``domains``, where it was tried."""
+    told = results.about["groups"][row["group"]][what]
+    if row["target"] not in told or not fits(told[row["target"]], EXPLAINED[what]):
+        raise ShiftgymError(f"{results.path} is damaged: {what} of {row['target']} are missing.")
+    return told[row["target"]]
 
 
 def _slug(results: Results, row: Mapping[str, Any]) -> str:
-    return slug_of(domain_of({"domain": _record(results, row)}, results.path))
+    return slug_of(domain_of({"domain": _told(results, row, "domains")}, results.path))
 
 
 def _robot(results: Results, row: Mapping[str, Any]) -> str:
-    told = _record(results, row) or {}
+    told = _told(results, row, "domains") or {}
     return str(told.get("robot") or told.get("env", ""))
 
 
