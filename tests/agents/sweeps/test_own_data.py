@@ -21,13 +21,15 @@ from minari.data_collector import EpisodeBuffer
 from sweep_helpers import HOW, planned
 
 from shiftgym.cli import main
+from shiftgym_agents.commands import sweep as command
 from shiftgym_agents.data.batches import Data
 from shiftgym_agents.data.opening import Wanted, open_wanted
 from shiftgym_agents.reports.leaderboard import sections
 from shiftgym_agents.reports.results import read_results
+from shiftgym_agents.sweeps import rates
 from shiftgym_agents.sweeps.grid import read_grids
 from shiftgym_agents.sweeps.plan import plan
-from shiftgym_agents.sweeps.work import MARK, train_group
+from shiftgym_agents.sweeps.work import MARK, How, Outcome, train_group
 from shiftgym_agents.training.records import read_about
 
 ROBOT = """
@@ -137,11 +139,31 @@ def grid(
     return path
 
 
+def train_here(path: str, *words: str, collected: int = 0) -> None:
+    """Train the groups of a grid in this process, and collect them by the command."""
+
+    def here(made: Any, room: Any, how: How, out: Path, board: Any) -> int:
+        out.mkdir()
+        (out / MARK).write_text("{}")
+        for each in made.left:
+            outcome = Outcome(**train_group(each.group.plain(), str(each.out), asdict(how)))
+            board.end(each.group.key, outcome)
+        return 0
+
+    words = ("sweep", path, "--out", "runs", *words)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(command, "drive", here)
+        assert main([*words, *QUICK]) == 0
+    assert main([*words, "--collect"]) == collected
+
+
 @pytest.mark.filterwarnings("ignore:`")  # what Minari would have told of a set
 def test_a_minari_source_and_an_npz_target_from_plan_to_leaderboard(
-    home: Path, capsys: pytest.CaptureFixture[str]
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_minari()
+    here = lambda kinds, jobs: [rates.measure(*kind) for kind in kinds]  # noqa: E731
+    monkeypatch.setattr(rates, "_measure_all", here)
     path = grid(home, source=f"{MINARI} + old.hdf5 x0.5")
     words = ["sweep", str(path), "--out", "runs", *QUICK]
     assert main([*words, "--dry", "--json"]) == 0, capsys.readouterr().err
@@ -257,9 +279,9 @@ def test_a_worker_elsewhere_finds_relative_paths_and_trains_targets_in_lockstep(
     np.savez("more.npz", **(arrays | {"rewards": 2 * arrays["rewards"]}))  # pyright: ignore
     pairs = [f"none -> {name}" for name in ("heavy.npz", "more.npz")]
     (each,) = planned(grid(home), home / "runs", pairs=pairs, methods=["bc"]).groups
-    (home / "runs").mkdir()
+    for folder in ("runs", "elsewhere"):
+        (home / folder).mkdir()
     (home / "runs" / MARK).write_text("{}")
-    (home / "elsewhere").mkdir()
     monkeypatch.chdir(home / "elsewhere")
     how = asdict(replace(HOW, folder=str(home)))
     assert train_group(each.group.plain(), str(each.out), how) == {"state": "done", "reason": ""}
@@ -297,9 +319,8 @@ def test_scores_and_returns_are_in_no_table_together(
     grid(home, name="raw")
     grid(home, name="worth", top="reference_returns = [-300, -10]\n")
     (home / "both.toml").write_text('include = ["raw.toml", "worth.toml"]\n')
-    words = ["sweep", "both.toml", "--methods", "bc", "--set", "seeds=1", "--out", "runs"]
-    assert main([*words, *QUICK]) == 0, capsys.readouterr().err
-    assert main([*words, "--collect"]) == 0
+    train_here("both.toml", "--methods", "bc", "--set", "seeds=1")
+    capsys.readouterr()
     found = {each.name: each for each in sections(read_results(home / "runs" / "both.csv"))}
     assert {name: each.unit for name, each in found.items()} == {
         "raw, returns in pole.py:HeavyPole-v0": "return", "worth": "score",
@@ -312,13 +333,12 @@ def test_scores_and_returns_are_in_no_table_together(
 def test_runs_that_were_evaluated_nowhere_make_no_table(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["sweep", str(grid(home, env="none")), "--methods", "bc", "--out", "runs"]
-    assert main([*words, *QUICK, "--dry"]) == 0, capsys.readouterr().err
-    assert main([*words, *QUICK]) == 0, capsys.readouterr().err
-    assert main([*words, "--collect"]) == 1
+    (each,) = planned(grid(home, env="none"), home / "runs", methods=["bc"]).groups
+    assert rates.measure(each.group.plain(), asdict(HOW)).step == 0
+    train_here("own.toml", "--methods", "bc", collected=1)
     said = capsys.readouterr().err
-    (command,) = re.findall(r"shiftgym (report \S+)", said)
-    assert main(command.split()) == 0
+    (report,) = re.findall(r"shiftgym (report \S+)", said)
+    assert main(report.split()) == 0
     assert "evaluated nowhere: mean distance" in capsys.readouterr().out
 
 
