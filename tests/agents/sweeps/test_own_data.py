@@ -121,8 +121,8 @@ def make_minari() -> None:
     buffers = []
     for k, each in enumerate(record(0.5, 4, 100)):
         ends = np.arange(len(each["rewards"])) == len(each["rewards"]) - 1
-        told = {"terminations": np.zeros(len(ends), bool), "truncations": ends}
-        buffers.append(EpisodeBuffer(id=k, seed=k, **told, **each))
+        told: dict[str, Any] = {"terminations": np.zeros(len(ends), bool), "truncations": ends}
+        buffers.append(EpisodeBuffer(id=k, seed=k, **(told | each)))
     minari.create_dataset_from_buffers(MINARI, buffers, env=gym.make("Pendulum-v1"))
 
 
@@ -191,7 +191,7 @@ def test_a_minari_source_and_an_npz_target_from_plan_to_leaderboard(
         result = json.loads((homes[row["method"]] / "result.json").read_text())["runs"]
         assert row["return"] == pytest.approx(result[row["seed"]]["return"], abs=1e-3)
         assert np.isnan(row["score"]) and row["return"] < 0 and row["length"] == 20
-    assert main(["leaderboard", "runs/own.csv", "--page", "page.html", "--out", "b.png"]) == 0
+    assert main(["leaderboard", "runs/own.csv", "--page", "page.html"]) == 0
     said = capsys.readouterr().out
     assert "own, returns in pole.py:HeavyPole-v0: a pole" in said
     assert "(target data)" in said and "policy without noise" not in said
