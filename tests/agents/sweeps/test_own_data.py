@@ -121,8 +121,9 @@ def make_minari() -> None:
     buffers = []
     for k, each in enumerate(record(0.5, 4, 100)):
         ends = np.arange(len(each["rewards"])) == len(each["rewards"]) - 1
-        told: dict[str, Any] = {"terminations": np.zeros(len(ends), bool), "truncations": ends}
-        buffers.append(EpisodeBuffer(id=k, seed=k, **(told | each)))
+        over = {"terminations": np.zeros(len(ends), bool), "truncations": ends}
+        told: dict[str, Any] = {**each, **over}
+        buffers.append(EpisodeBuffer(id=k, seed=k, **told))
     minari.create_dataset_from_buffers(MINARI, buffers, env=gym.make("Pendulum-v1"))
 
 
