@@ -126,6 +126,8 @@ def _sharing(pair: Pair, shared: dict[str, Arrays]) -> Pair:
 
 def _worth(given: Any, where: Place, target: DatasetName | None) -> Any:
     """Give the reference of scores: what was asked for, or the default of the target's data."""
+    if isinstance(where, Domain) and isinstance(given, str):
+        return reference(where, given)  # no other table in its place
     if given is not None or not isinstance(where, Domain):
         return MEASURED if given is None else given
     origin = target.origin if target is not None and target.domain == where else ""

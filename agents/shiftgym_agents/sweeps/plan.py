@@ -249,13 +249,13 @@ def _current(group: Group, library: Library) -> bool:
 
     Of data that are not shiftgym's and are gone nothing else can be known.
     """
-    now = library.contents(group.datasets, group.told)
+    now = library.contents(group, group.datasets)
     return dict(group.data) == now | _gone(group, library)
 
 
 def _gone(group: Group, library: Library) -> dict[str, str]:
     """Give the SHA-256 that a group has of data that are not shiftgym's and not here any more."""
-    now = library.contents(group.datasets, group.told)
+    now = library.contents(group, group.datasets)
     return {k: v for k, v in group.data.items() if k not in now and ours(k) is None}
 
 
@@ -291,4 +291,4 @@ def _group(runs: Sequence[Wanted], library: Library) -> Group:
         first.every, first.episodes, tuple((run.source, run.target, run.seed) for run in runs), {},
         first.told,
     )  # fmt: skip
-    return replace(made, data=library.contents(made.datasets, made.told))
+    return replace(made, data=library.contents(made, made.datasets))

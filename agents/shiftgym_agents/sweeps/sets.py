@@ -36,7 +36,7 @@ from shiftgym_agents.training.records import fits
 
 NO_SOURCE = "none"
 PLUS = " + "
-SHARE = re.compile(r"(.+) x([01]?\.?\d+)")
+SHARE = re.compile(r"(.+) x(\d*\.?\d+(?:e-\d+)?)")
 KINDS = {  # what a grid may tell, and of which shape
     "eval_env": (str, 'an environment: "Pendulum-v1", "module:Id-v0", "FILE.py:Id-v0" or "none"'),
     "eval_steps": (int, "a whole number"),
@@ -253,17 +253,18 @@ class Library:
                     self._gone.add(name)  # who trains on it is told why
         return found
 
-    def contents(self, names: Sequence[str], told: Mapping[str, Any]) -> dict[str, str]:
+    def contents(self, of: Asked, names: Sequence[str]) -> dict[str, str]:
         """Give the SHA-256 of all that is known: of shiftgym's sets, here or not; others' here.
 
         Those of shiftgym are by the table of what their names stand for; of others it is that of
-        the arrays as `config.json` has it; and of Python files named in `told` that of the file.
+        the arrays as `config.json` has it; and of Python files that the grid names, that of the
+        file: a method's, an environment's, a rule's of ends.
         """
         own = ((name, ours(name)) for name in names)
         found = {name: _content(each.short) for name, each in own if each is not None}
         found |= {name: each.digest for name, each in self.known(names).items()}
-        for key in ("eval_env", "terminal"):
-            file = str(told.get(key, "")).rpartition(":")[0]
+        code = (of.method, *(str(of.told.get(key, "")) for key in ("eval_env", "terminal")))
+        for file in (text.rpartition(":")[0] for text in code):
             if file.endswith(".py"):
                 try:
                     found[file] = hashlib.sha256(read_plain(Path(file), LARGEST)).hexdigest()

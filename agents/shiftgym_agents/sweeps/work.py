@@ -127,6 +127,9 @@ def make_trainer(group: Group, home: Path, how: How) -> Trainer:
     library = Library()
     chosen = dict.fromkeys((source, target) for source, target, _ in group.runs)
     pairs = {each: library.open(group, *each) for each in chosen}
+    for name, digest in library.contents(group, group.datasets).items():
+        if group.data.get(name) != digest:
+            raise ShiftgymError(f"{name} has changed since the sweep was planned: run it again.")
     options = TrainOptions(
         out=home, device=how.device, threads=how.threads, backend=how.updates, progress=False,
         evaluate_every=group.every, episodes=group.episodes,

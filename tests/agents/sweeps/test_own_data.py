@@ -20,6 +20,7 @@ import torch
 from minari.data_collector import EpisodeBuffer
 from sweep_helpers import HOW, planned
 
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.cli import main
 from shiftgym_agents.commands import sweep as command
 from shiftgym_agents.data.batches import Data
@@ -29,6 +30,7 @@ from shiftgym_agents.reports.results import read_results
 from shiftgym_agents.sweeps import rates
 from shiftgym_agents.sweeps.grid import read_grids
 from shiftgym_agents.sweeps.plan import plan
+from shiftgym_agents.sweeps.sets import read_sources, write_sources
 from shiftgym_agents.sweeps.work import MARK, How, Outcome, train_group
 from shiftgym_agents.training.records import read_about
 
@@ -241,6 +243,42 @@ def test_what_decides_the_numbers_is_in_the_key(home: Path) -> None:
     assert keys() == other  # the same content in another file
     np.savez(home / "heavy.npz", **(arrays | {"rewards": arrays["rewards"] + 1}))  # pyright: ignore
     assert not keys() & other
+
+
+def test_the_file_of_a_method_is_in_the_key(home: Path) -> None:
+    text = "from shiftgym_agents.methods.bc import BC\n\n\nclass Mine(BC):\n    pass\n"
+    found = []
+    for more in ("", "# another\n"):
+        (home / "mine.py").write_text(text + more)
+        made = plan(read_grids(str(grid(home)), {"methods": ["mine.py:Mine"]}), home / "runs")
+        found.append(made.groups[0].group)
+        assert found[-1].data["mine.py"] == hashlib.sha256((text + more).encode()).hexdigest()
+    assert found[0].key != found[1].key
+    found[0] = replace(found[0], data=found[1].data | {"heavy.npz": "0" * 64})
+    (home / "runs").mkdir()
+    (home / "runs" / MARK).write_text("{}")  # a worker finds other data than were planned
+    told = train_group(found[0].plain(), str(home / "runs" / found[0].key), asdict(HOW))
+    assert told["state"] == "failed" and "heavy.npz has changed since" in told["reason"]
+
+
+@pytest.mark.parametrize("share", ["0.5", ".25", "0.00005", "0.1234567891"])
+def test_sources_are_written_as_they_are_read(share: str) -> None:
+    written = write_sources(f"a.npz  x{share} + b.npz")
+    assert write_sources(written) == written
+    assert read_sources(written) == (("a.npz", "b.npz"), (float(share), 1.0))
+
+
+@pytest.mark.parametrize("method", ["bc", "iql"])
+def test_a_table_that_lacks_the_domain_is_refused_with_a_source_and_without(
+    method: str, home: Path
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 11)).astype(np.float32)
+    arrays = flat(record(2.0, 3, 0))
+    arrays |= {"observations": rows, "next_observations": rows, "actions": np.tanh(rows[:, :3])}
+    np.savez("hopper.npz", **arrays)  # pyright: ignore
+    path = grid(home, "hopper.npz", "hopper.npz", "ShiftHopper-friction-x0p37-v0")
+    with pytest.raises(ShiftgymError, match="shiftgym gives no reference for hopper-friction"):
+        planned(path, home / "runs", methods=[method], reference="shiftgym")
 
 
 def test_keys_of_grids_that_tell_nothing_are_as_they_were(tmp_path: Path) -> None:
