@@ -16,6 +16,7 @@ SCORES = ASSETS / "scores.toml"
 INTERVALS = ("random_interval", "expert_interval")
 MEASURED = "shiftgym"  # the table measured here; the others are as published
 PUBLISHED = ("otdf", "odrl", "d4rl")  # in the order in which they stand in for it
+STANDS_IN = ("friction", "gravity")  # families that a robot's published maximum is also of
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,7 @@ class Reference:
         random_interval: 95 % bootstrap interval of ``random``; None in published tables.
         expert_interval: likewise of ``expert``.
         episodes: number of episodes behind each of the two; None in published tables.
-        policy: the packaged policy whose return ``expert`` is. It is the unshifted robot's own,
-            running in the unshifted domain, where a shifted domain has no policy of its own.
+        policy: the packaged policy whose return ``expert`` is; None in published tables.
         policy_sha256: the checksum of that policy's file.
     """
 
@@ -84,9 +84,9 @@ def reference(where: str | Domain, table: str = MEASURED) -> Reference:
 def _reference(of: Domain, table: str, entry: dict[str, Any]) -> Reference:
     if "expert" not in entry:
         raise ShiftgymError(
-            f"{table} knows what random actions earn in {of.slug}, but no expert yet: neither "
-            f"{of.slug} nor {of.robot} has a packaged expert policy. "
-            "shiftgym policies lists those there are; otdf and odrl are the published references."
+            f"{table} knows what random actions earn in {of.slug}, but no expert: no packaged "
+            f"policy of {of.slug} reached the bar. shiftgym policies lists those there are; otdf "
+            "and odrl are the published references."
         )
     intervals: dict[str, Any] = {
         key: (entry[key][0], entry[key][1]) for key in INTERVALS if key in entry
@@ -100,10 +100,16 @@ def own_reference(where: str | Domain, table: str) -> bool:
 
 
 def published_maximum(where: str | Domain) -> float | None:
-    """Give the published return that counts as 100 in this very domain; None where none is."""
+    """Give the published return that counts as 100 in a domain; None where none can be expected.
+
+    Where friction or gravity is shifted and no table has an entry of this very domain, that is
+    ODRL's of the robot. It is none of the graded bodies, which it stands in for when scores are
+    given, too: many of them cannot do what the robot does.
+    """
+    of = domain(where)
     for table in PUBLISHED:
-        if own_reference(where, table):
-            return reference(where, table).expert
+        if own_reference(of, table) or (of.family in STANDS_IN and has_reference(of, table)):
+            return reference(of, table).expert
     return None
 
 

@@ -65,11 +65,13 @@ def test_a_domain_of_ones_own_has_no_reference():
         scores.reference(own, "odrl")
 
 
-def test_a_published_maximum_is_that_of_the_very_domain():
+def test_a_published_maximum_is_the_domains_own_or_that_of_the_robot_where_bodies_are_equal():
     otdf = scores.reference("hopper-kinematic", "otdf")
     assert scores.published_maximum("hopper-kinematic") == otdf.expert
-    odrl = scores.reference("hopper-kinematic-footjnt-hard", "odrl")  # stands in: the robot's pair
-    assert odrl and scores.published_maximum("hopper-kinematic-footjnt-hard") is None
+    for slug in ("hopper-friction-x5", "hopper-gravity-x2"):
+        assert scores.published_maximum(slug) == scores.reference("hopper", "odrl").expert
+    assert scores.has_reference("hopper-kinematic-footjnt-hard", "odrl")  # it stands in for scores
+    assert scores.published_maximum("hopper-kinematic-footjnt-hard") is None
     own = shiftgym.make_domain("hopper", {"geom.foot_geom.friction": [0.5]}, name="mine")
     assert scores.published_maximum(own) is None
 

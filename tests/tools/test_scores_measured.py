@@ -16,8 +16,8 @@ from shiftgym.datasets.store import write_dataset
 from shiftgym.policies import POLICIES, index
 from shiftgym.scores import SCORES, Reference, has_reference, normalized_score, reference
 from shiftgym_tools import reference_scores
+from shiftgym_tools.behaviours.grading import measured_episodes
 from shiftgym_tools.reference_scores import (
-    expert_policy,
     random_entry,
     read_measured,
     with_expert,
@@ -34,33 +34,31 @@ def test_every_domain_has_its_random_return_with_interval_and_count() -> None:
     for slug, entry in MEASURED.items():
         low, high = entry["random_interval"]
         assert low <= entry["random"] <= high, slug
-        assert entry["episodes"] == 100
+        assert entry["episodes"] == measured_episodes(slug)
 
 
 def test_experts_are_those_that_are_packaged() -> None:
     evaluations = json.loads((POLICIES / "evaluations.json").read_text())
     for slug in SLUGS:
-        name = expert_policy(slug, index())
-        assert (name is not None) == (slug in SCORED), f"{slug}: run shiftgym scores measure"
-        if name is None:
+        name = f"{slug}/expert"
+        assert (name in index()) == (slug in SCORED), f"{slug}: run shiftgym scores measure"
+        if name not in index():
             continue
         found = reference(slug)
         assert (found.policy, found.policy_sha256) == (name, index()[name]["sha256"])
         assert found.expert_interval is not None and found.expert > found.random
         low, high = found.expert_interval
-        assert low <= found.expert <= high and found.episodes == 100
+        assert low <= found.expert <= high and found.episodes == measured_episodes(slug)
         assert found.expert == round(evaluations[name]["deterministic"]["return"], 2)
 
 
-def test_a_domain_without_a_policy_borrows_the_unshifted_robots_and_says_so() -> None:
-    assert expert_policy("hopper-morph", ["hopper/expert", "hopper-morph/best"]) == (
-        "hopper-morph/best"
-    )
-    assert expert_policy("hopper-morph", ["hopper/expert", "ant/expert"]) == "hopper/expert"
-    assert expert_policy("hopper-morph", ["hopper/medium"]) is None
+def test_a_domain_without_an_expert_has_no_score_of_our_own() -> None:
+    entry = {"random": 5.0, "random_interval": [4.0, 6.0], "episodes": 100}
+    told = {"return": 50.0, "return_low": 49.0, "return_high": 51.0, "episodes": 100}
+    known = {"hopper-morph/best": told, "hopper/expert": told}
+    assert with_expert("hopper-morph", entry, lambda: known) == entry
     for slug in SCORED:
-        borrowed = reference(slug).policy
-        assert borrowed and borrowed.split("/")[0] in (slug, shiftgym.domain(slug).robot)
+        assert reference(slug).policy == f"{slug}/expert"
 
 
 def test_random_returns_can_be_repeated() -> None:
@@ -97,7 +95,7 @@ def test_measuring_keeps_what_is_there_and_adds_what_is_not(
 def test_an_expert_no_better_than_random_is_refused() -> None:
     entry = {"random": 5.0, "random_interval": [4.0, 6.0], "episodes": 100}
     told = {"return": 4.0, "return_low": 3.0, "return_high": 5.0, "episodes": 100}
-    known = {"hopper/best": {"deterministic": told, "sha256": "0"}}
+    known = {"hopper/expert": {"deterministic": told, "sha256": "0"}}
     with pytest.raises(shiftgym.ShiftgymError, match="cannot be a reference"):
         with_expert("hopper", entry, lambda: known)
     told |= {"return": 40.0, "episodes": 10}
@@ -116,7 +114,7 @@ def test_scores_run_from_0_to_100_and_unknown_ones_are_told() -> None:
     with pytest.raises(shiftgym.ShiftgymError, match="Tables that do: odrl"):
         reference("ant-friction-x5", "otdf")
     for slug in set(SLUGS) - set(SCORED):
-        with pytest.raises(shiftgym.ShiftgymError, match="no expert yet"):
+        with pytest.raises(shiftgym.ShiftgymError, match="reached the bar"):
             reference(slug)
 
 

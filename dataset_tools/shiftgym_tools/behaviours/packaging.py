@@ -37,7 +37,7 @@ def metric(slug: str) -> tuple[str, str]:
 def bar(slug: str) -> float | None:
     """Give what the best policy must reach to be an ``expert``: a return, or a success rate.
 
-    None where nothing is published: there it has to move.
+    None where nothing is published of such a body: there it has to move.
     """
     of = domain(slug)
     if of.robot in HELD:

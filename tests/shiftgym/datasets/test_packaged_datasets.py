@@ -29,7 +29,7 @@ from shiftgym.datasets.packaged import LIMIT, PACKAGED, load_packaged, packaged_
 from shiftgym.datasets.tiers import missing_tiers
 from shiftgym.domains import episode_steps
 from shiftgym.policies import POLICIES
-from shiftgym.scores import has_reference
+from shiftgym.scores import default_reference
 from shiftgym_tools.checking.replay import Transitions, replay
 from shiftgym_tools.making.collect import STREAM_SEEDS, Part, name_seed
 from shiftgym_tools.making.jobs import plan_job
@@ -110,7 +110,7 @@ def test_account(name: str, tmp_path: Path) -> None:
         count = int(((starts >= first) & (starts < end)).sum())
         expected += [told["seed"] + STREAM_SEEDS * stream + k for k in range(count)]
     assert seeds == expected
-    assert has_reference(wanted.domain), "run shiftgym scores measure"
+    assert default_reference(wanted.domain), "run shiftgym scores measure"
     installed = read_metadata(install(name, tmp_path)[0])
     assert installed["ref_max_score"] > installed["ref_min_score"]
 
