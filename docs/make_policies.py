@@ -110,12 +110,12 @@ and does more than stand; elsewhere it is called `best`. Hands are judged by suc
 {hands:.0%} under shifts. `medium` earns what the field's own medium set of that domain earns (the
 12 of OTDF, D4RL's of three robots; `medium_goals.toml`), elsewhere half of the expert; one that
 only stands still for its survival bonus has to do where none that moves is near enough, and a wide
-spread of returns counts as far off as another mean, since sets are of a few episodes; Hopper's
-`morph` and Walker2d's `kinematic` one are those whose very set earns nearest.
+spread of returns counts as far off as another mean, since sets are of a few episodes; the
+ones of Hopper's `morph` and Walker2d's `kinematic` are those whose very set earns nearest.
 A **ladder** is one training in order, from random to the medium.
 
-Every number is the mean of 100 fresh episodes (seeds 900,000 on, not used in the selection) with
-the 95 % bootstrap interval. Each episode's return is in
+Every number is the mean of 100 fresh episodes, 400 of the hands' best (seeds 900,000 on, not used
+in the selection), with the 95 % bootstrap interval. Each episode's return is in
 `shiftgym/assets/policies/evaluations.json`.
 
 ## How good they are
