@@ -77,13 +77,14 @@ def check_camera(model: mujoco.MjModel, options: Mapping[str, Any]) -> None:
         raise ShiftgymError("Give camera_name or camera_id, not both.")
 
 
-def follow(renderer: Any) -> None:
-    """Let a camera setting ``type``, such as a tracking camera, hold.
+def follow(renderer: Any, options: Mapping[str, Any]) -> None:
+    """Let camera settings hold where no camera of the model is asked for.
 
-    Gymnasium's renderer turns every camera that is not named into a free one that stands still.
+    Gymnasium's renderer turns every camera that is not named into a free one that stands still,
+    whatever ``type`` says; 1.2.2's takes the model's own `track`, and no setting holds.
     """
-    if renderer.camera_id == -1 and "type" in (renderer.default_cam_config or {}):
-        renderer.camera_id = None
+    if options.get("camera_name") is None and options.get("camera_id") in (None, -1):
+        renderer.camera_id = None if "type" in (renderer.default_cam_config or {}) else -1
 
 
 def render_with(renderer: Any, mode: str | None) -> Any:
@@ -174,7 +175,7 @@ class Picture:
         self._renderer = MujocoRenderer(
             model, self.data, camera_config(camera), width, height, **options
         )
-        follow(self._renderer)
+        follow(self._renderer, options)
 
     def render(self, mode: str | None = "rgb_array") -> Any:
         """Compute the data's derived fields and take a picture.

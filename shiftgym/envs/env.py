@@ -98,7 +98,7 @@ class ShiftEnv(MujocoEnv, EzPickle):
             default_camera_config=camera_config({**self.task.camera, **(camera or {})}),
             **render_options,
         )
-        follow(self.mujoco_renderer)
+        follow(self.mujoco_renderer, render_options)
         self.action_space = self.task.action_space(self.model)
         outputs = {name: getattr(self.data, name) for name in ("qpos", "qvel", *self.task.outputs)}
         own = {name: getattr(self.model, name) for name in self.task.own_model_fields}
