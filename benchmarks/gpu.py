@@ -32,13 +32,14 @@ import figures
 import torch
 import tyro
 
-from agents import contestant, device_name, evaluation_rate, random_pair, turn
+from agents import contestant, evaluation_rate, random_pair, turn
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import episode_steps
 from shiftgym_agents.core.agent import Config
 from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.training.artifacts import provenance
+from shiftgym_agents.training.hardware import device_name
 from shiftgym_agents.training.run_config import TrainOptions
 from shiftgym_agents.training.running import Running, block_of, pick_device
 from shiftgym_agents.training.trainer import Trainer

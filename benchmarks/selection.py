@@ -31,7 +31,6 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from agents import device_name
 from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.basics.machine import usable_cpus
 from shiftgym.datasets.locks import locked
@@ -57,6 +56,7 @@ from shiftgym_agents.reports.selection import (
     write_records,
 )
 from shiftgym_agents.training.artifacts import provenance
+from shiftgym_agents.training.hardware import device_name
 from shiftgym_agents.training.running import pick_device
 
 ROBOTS = ("hopper", "walker2d", "halfcheetah", "ant")

@@ -31,7 +31,7 @@ from shiftgym.scores import published_maximum
 from shiftgym_agents.training.artifacts import write_json
 from shiftgym_tools.behaviours.config import BehaviourConfig
 from shiftgym_tools.behaviours.finishing import NOISE
-from shiftgym_tools.behaviours.grading import measure
+from shiftgym_tools.behaviours.grading import measure, measured_episodes
 from shiftgym_tools.behaviours.packaging import (
     HAND_BARS,
     SHARE_OF_PUBLISHED,
@@ -235,7 +235,8 @@ def measure_anew() -> None:
     path = POLICIES / "evaluations.json"
     known = json.loads(path.read_text())
     for name in tqdm([name for name in index() if "noise" not in known[name]["stochastic"]]):
-        known[name] |= measure(load_policy(name), name.split("/")[0])
+        slug = name.split("/")[0]
+        known[name] |= measure(load_policy(name), slug, measured_episodes(slug))
         write_json(path, known)
 
 

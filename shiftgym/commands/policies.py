@@ -12,11 +12,13 @@ from shiftgym.basics.pages import interval
 from shiftgym.evaluation import evaluate, policy_act
 from shiftgym.policies import POLICIES, index, load_policy
 
+EPISODES = 100
+
 
 def policies(
     robot: str | None = None, json_: Annotated[bool, tyro.conf.arg(name="json")] = False
 ) -> None:
-    """List the packaged behaviour policies with what they earn over 100 fresh episodes.
+    """List the packaged behaviour policies with what they earn over fresh episodes.
 
     Example: shiftgym policies --robot hopper
 
@@ -24,8 +26,7 @@ def policies(
         robot: Show only policies of this robot.
         json_: Print JSON for programs, with every episode's return.
     """
-    path = POLICIES / "evaluations.json"
-    known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    known = _evaluations()
     shown = {name: known[name] for name in index() if robot is None or name.startswith(robot)}
     if json_:
         print(json.dumps(shown, indent=1))
@@ -45,7 +46,7 @@ def policies(
 def measure(
     name: Annotated[str, tyro.conf.Positional],
     domain: str | None = None,
-    episodes: int = 100,
+    episodes: int | None = None,
     seed: int = 900_000,
     stochastic: bool = False,
 ) -> None:
@@ -59,7 +60,8 @@ def measure(
     Args:
         name: A packaged policy, or a .safetensors file.
         domain: Where to run it; the domain it was trained in by default.
-        episodes: Number of episodes.
+        episodes: Number of episodes; by default as many as the table's row is of, and 100 of a
+            policy that is in none.
         seed: Episode i starts from seed + i.
         stochastic: Draw actions instead of taking the most likely one.
     """
@@ -67,8 +69,17 @@ def measure(
     where = domain or policy.metadata["domain"]
     act = policy_act(policy, 7 if stochastic else None)
     likely = policy.act if stochastic else None
+    if episodes is None:
+        mode = "stochastic" if stochastic else "deterministic"
+        episodes = _evaluations().get(name, {}).get(mode, {}).get("episodes", EPISODES)
     found = evaluate(act, where, episodes, seed, likely).summary()
     print(f"{name} in {where}: " + ", ".join(f"{key} {value:.4g}" for key, value in found.items()))
+
+
+def _evaluations() -> dict[str, Any]:
+    """Read what the packaged policies earned when they were measured."""
+    path = POLICIES / "evaluations.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _cell(summary: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.numpy import save_file
 import shiftgym
 from shiftgym import policies
 from shiftgym.basics.statistics import bootstrap_interval, wilson_interval
+from shiftgym.commands.policies import measure
 from shiftgym.evaluation import evaluate, policy_act, random_act
 from shiftgym.policies import LAYERS, Policy, read_policy
 from shiftgym.scores import normalized_score, reference
@@ -164,3 +166,23 @@ def test_scores_use_the_domains_own_reference() -> None:
         reference("hopper-friction-x5", "otdf")
     with pytest.raises(shiftgym.ShiftgymError, match="'otdf'"):
         reference("hopper", "odtf")
+
+
+@pytest.mark.parametrize(("name", "mode"), [
+    ("hopper/expert", "deterministic"), ("hopper/ladder-3", "stochastic"),
+    ("door/expert", "stochastic"), ("door-morph-hard/medium", "deterministic"),
+])  # fmt: skip
+def test_measuring_repeats_a_row_of_the_table(name, mode, monkeypatch):
+    """A row of a ladder is of 20 episodes, of a hand's best of 400: so many are run again."""
+    asked = []
+
+    def run(act, where, episodes, seed, likely):
+        asked.append((where, episodes, seed))
+        return evaluate(act, where, 1, seed)
+
+    monkeypatch.setattr("shiftgym.commands.policies.evaluate", run)
+    table = json.loads((policies.POLICIES / "evaluations.json").read_text())
+    measure(name, stochastic=mode == "stochastic")
+    measure(name, episodes=3)
+    rows = len(table[name][mode]["returns"])
+    assert asked == [(name.split("/")[0], count, 900_000) for count in (rows, 3)]

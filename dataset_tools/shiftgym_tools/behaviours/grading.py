@@ -42,7 +42,7 @@ from shiftgym.evaluation import HELD, evaluate, policy_act, random_act
 from shiftgym.making import domain
 from shiftgym.policies import POLICIES, Policy, index, read_policy
 from shiftgym.scores import reference
-from shiftgym_agents.training.artifacts import write_arrays, write_json
+from shiftgym_agents.training.artifacts import read_json, write_arrays, write_json
 from shiftgym_tools.behaviours.finishing import finish
 
 GOALS = Path(__file__).with_name("medium_goals.toml")
@@ -84,7 +84,7 @@ def measured_episodes(slug: str) -> int:
     return HAND_EPISODES if domain(slug).robot in HELD else MEASUREMENT_EPISODES
 
 
-def measure(policy: Policy, slug: str, episodes: int = MEASUREMENT_EPISODES) -> dict[str, Any]:
+def measure(policy: Policy, slug: str, episodes: int) -> dict[str, Any]:
     """Measure a policy on fresh episodes of a domain, deterministic and stochastic.
 
     Returns:
@@ -282,7 +282,7 @@ def before(medium: Candidate, candidates: Sequence[Candidate]) -> list[Candidate
 def from_nothing(run: Path) -> bool:
     """Say whether a training began with random weights, as a ladder from random has to."""
     told = run / "config.json"
-    return told.exists() and json.loads(told.read_text())["config"].get("warm_start") is None
+    return told.exists() and read_json(told)["config"].get("warm_start") is None
 
 
 def grade(
