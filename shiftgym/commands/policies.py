@@ -69,10 +69,9 @@ def measure(
     where = domain or policy.metadata["domain"]
     act = policy_act(policy, 7 if stochastic else None)
     likely = policy.act if stochastic else None
-    if episodes is None:
-        mode = "stochastic" if stochastic else "deterministic"
-        episodes = _evaluations().get(name, {}).get(mode, {}).get("episodes", EPISODES)
-    found = evaluate(act, where, episodes, seed, likely).summary()
+    row = _evaluations().get(name, {}).get("stochastic" if stochastic else "deterministic", {})
+    count = row.get("episodes", EPISODES) if episodes is None else episodes
+    found = evaluate(act, where, count, seed, likely).summary()
     print(f"{name} in {where}: " + ", ".join(f"{key} {value:.4g}" for key, value in found.items()))
 
 
