@@ -10,6 +10,7 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.data.places import spaces_of
 from shiftgym_agents.methods.table import method
 from shiftgym_agents.sweeps.sets import (
+    NO_SOURCE,
     Asked,
     Library,
     in_a_grid,
@@ -67,5 +68,5 @@ def check_group(group: Runs, library: Library, seen: set[Any]) -> None:
                 pair.score(0.0)
                 chosen(config, [pair], [0])
         except ShiftgymError as error:
-            whose = target if source == "none" else f"{source} -> {target}"
+            whose = target if source == NO_SOURCE else f"{source} -> {target}"
             raise in_a_grid(error, f"{group.method} on {whose}") from error

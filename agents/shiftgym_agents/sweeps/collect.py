@@ -13,6 +13,7 @@ from shiftgym_agents.reports.bars import measure_bars
 from shiftgym_agents.reports.results import write_results
 from shiftgym_agents.sweeps.grid import Wanted
 from shiftgym_agents.sweeps.plan import STARTED, Plan, Planned, identity
+from shiftgym_agents.sweeps.sets import NO_SOURCE
 from shiftgym_agents.training.artifacts import read_json
 from shiftgym_agents.training.metrics import read_metrics
 from shiftgym_agents.training.records import domain_of, read_about, read_result, reference_of
@@ -101,7 +102,7 @@ def _facts(planned: Planned) -> dict[str, Any]:
             run[side]: run[f"{side}_sha256"]
             for run in about["runs"]
             for side in ("source", "target")
-            if run[side] != "none"
+            if run[side] != NO_SOURCE
         },
         "finished": True,
         "seconds": round(float(result["seconds"]), 1),

@@ -41,6 +41,7 @@ from shiftgym_agents.methods.table import method
 from shiftgym_agents.sweeps.backends.base import Room
 from shiftgym_agents.sweeps.plan import Group, Plan, Planned
 from shiftgym_agents.sweeps.sets import (
+    NO_SOURCE,
     Facts,
     Library,
     is_here,
@@ -189,7 +190,7 @@ def _sample(source: str, target: str) -> ArrayPair:
         own |= {"terminated": np.zeros(rows, bool), "truncated": np.arange(rows) % 200 == 199}
         own["truncated"][-1] = True
     if source == target:
-        return ArrayPair(own, own, name.domain, ("none", target), None)
+        return ArrayPair(own, own, name.domain, (NO_SOURCE, target), None)
     times = -(-ROWS // len(own["rewards"]))
     many = {key: np.concatenate([values] * times)[:ROWS] for key, values in own.items()}
     many["observations"] = many["observations"] + rng.normal(
@@ -211,7 +212,7 @@ def _first_rows(group: Group, library: Library) -> TrainingPair:
         if not all(known):
             continue
         pair = library.open(group, source, target)
-        if source == "none":
+        if source == NO_SOURCE:
             return pair
         few = {key: np.array(values[:ROWS]) for key, values in pair.source.items()}
         few["truncated"][-1] |= not few["terminated"][-1]
