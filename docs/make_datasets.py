@@ -8,6 +8,7 @@ families, all are written.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -19,15 +20,15 @@ import numpy as np
 from make_measures import sample
 from measure_tables import HOW_TO_COMPARE, compared, styles
 
-from shiftgym.basics.pages import markdown
+from shiftgym.basics.pages import interval, markdown
 from shiftgym.datasets import dataset_name
 from shiftgym.datasets.flat import Flat, episode_returns
 from shiftgym.datasets.names import HANDS, DatasetName
 from shiftgym.datasets.packaged import load_packaged, packaged_index
 from shiftgym.datasets.tiers import policy_of
-from shiftgym.domains import episode_steps, robots
+from shiftgym.domains import catalogue, episode_steps, robots
 from shiftgym.making import domain
-from shiftgym.policies import top_policy
+from shiftgym.policies import POLICIES, top_policy
 from shiftgym.scores import MEASURED, default_reference, reference
 
 matplotlib.use("Agg")
@@ -69,6 +70,24 @@ Returns are of whole episodes; dotted lines are the references that count as 0 (
 100 (expert). A robot that does not fall fills 5,000 transitions with five episodes, so that its
 histogram of returns is a few bars.
 """
+FURTHER = """\
+# Target sets: further levels
+
+The remaining domains of the catalogue: the other gravities, the graded levels of joints and limbs,
+and the hands' easy and mended ones. Their policies are in the package, their sets are not: each is
+made on your machine in seconds, the same bytes everywhere, and checked against the checksum that
+the package carries. `medium-expert` (`medium-best`) is half and half.
+
+```
+shiftgym data make hopper-gravity-x2/medium
+```
+
+Returns are of the policies as they act in the data, means of 100 episodes (hands: 400) with 95 %
+bootstrap intervals. A runner's policy was trained on from its robot's expert, for 20,000 updates:
+where **called** says `best`, it does not reach the bar of an expert, or only stands, and scores are
+of the table in **reference**. Levels that nobody has published policies of have no bar but moving,
+so that an `expert` there is what this training reached, not what the body could do.
+"""
 COVERAGE = """\
 ## Where source and target have been
 
@@ -89,6 +108,8 @@ def main(families: Sequence[str]) -> None:
         _write(family, target_page(family, title, means, inside))
     if not families or "sources" in families:
         _write("sources", source_page())
+    if not families or "further" in families:
+        _write("further", further_page())
 
 
 def target_page(family: str, title: str, means: str, names: list[DatasetName]) -> str:
@@ -152,6 +173,37 @@ def source_page() -> str:
         lines += ["## Returns and rewards", "", HOW_TO_READ]
         lines += _picture("sources_returns", "returns and rewards", draw_returns(samples))
     return "\n".join(lines)
+
+
+def further_page() -> str:
+    """Lay out the page of the domains whose sets are made on the user's machine."""
+    packaged = {dataset_name(text).domain.slug for text in packaged_index()}
+    earned = json.loads((POLICIES / "evaluations.json").read_text())
+    rows, lacking = [], []
+    for slug, of in catalogue().items():
+        top = policy_of(of, "expert") or policy_of(of, "best")
+        if of.shift is None or slug in packaged:
+            continue
+        if top is None:
+            lacking.append(f"`{slug}`")
+            continue
+        table, medium = default_reference(slug), earned.get(f"{slug}/medium")
+        cells = [f"{earned[f'{slug}/random']['random']['return']:,.0f}"]
+        cells.append(_stochastic(earned[top]))
+        cells.append(_stochastic(medium) if medium else "")
+        named = top.partition("/")[2]
+        rows.append([f"`{slug}`", *cells, named, table or "none", f"`shiftgym data make {top}`"])
+    heads = ("domain", "random", "best", "medium", "called", "reference", "made by")
+    lines = [FURTHER, *markdown(heads, rows, "lrrrlll"), ""]
+    if lacking:
+        lines += [f"Without a policy so far, {len(lacking)}: {', '.join(lacking)}.", ""]
+    return "\n".join(lines)
+
+
+def _stochastic(entry: dict[str, Any]) -> str:
+    """Write what a policy earns as it acts in data, with its interval."""
+    found = entry["stochastic"]
+    return interval(found["return"], found["return_low"], found["return_high"], form=",.0f")
 
 
 @cache

@@ -40,6 +40,7 @@ from shiftgym_tools.behaviours.packaging import (
     metric,
 )
 from shiftgym_tools.comparing.bands import SHARES, points_off
+from shiftgym_tools.making.target_sets import LOCOMOTION_SHIFTS
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -198,7 +199,10 @@ def told(run: Path) -> dict[str, Any]:
 
 
 def draw(rows: list[dict[str, str]]) -> None:
-    """Draw one panel per robot: deterministic returns against updates, a colour per domain."""
+    """Draw one panel per robot: deterministic returns against updates, a colour per domain.
+
+    The further levels stand in the file alone.
+    """
     about = json.loads(RUNS.read_text())
     last = {name: 0 for name in about}
     for row in rows:
@@ -213,7 +217,10 @@ def draw(rows: list[dict[str, str]]) -> None:
     robots = list(dict.fromkeys(known[r["domain"]].robot for r in rows if r["domain"] in known))
     figure, axes = plt.subplots(2, 2, figsize=(11, 8), squeeze=False)
     for robot, axis in zip(robots, axes.flat, strict=False):
-        shifts = {of.slug: of.shift for of in known.values() if of.robot == robot}
+        shifts = {
+            of.slug: of.shift for of in known.values()
+            if of.robot == robot and of.shift in (None, *LOCOMOTION_SHIFTS)
+        }  # fmt: skip
         shown = [slug for slug in shifts if any(row["domain"] == slug for row in rows)]
         for colour, slug in enumerate(shown):
             label: str | None = shifts[slug] or "source"

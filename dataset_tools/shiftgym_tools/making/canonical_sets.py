@@ -18,11 +18,12 @@ from shiftgym.datasets.canonical import canonical_table, content_sha256, record
 from shiftgym.datasets.names import DatasetName, dataset_name
 from shiftgym.datasets.packaged import packaged_index
 from shiftgym.datasets.tiers import called_instead, missing_tiers
-from shiftgym.domains import robots
+from shiftgym.domains import catalogue
 from shiftgym_tools.making.collect import Collector
 from shiftgym_tools.making.jobs import Job, plan_job
 
 SOURCES = ("medium", "medium-replay", "medium-expert", "expert")
+TARGETS = ("medium", "medium-expert", "expert")
 
 
 def canonical(
@@ -38,7 +39,7 @@ def canonical(
     Example: shiftgym data canonical hopper/medium walker2d/medium
 
     Args:
-        names: Datasets; by default the unshifted robots' and those that are in the table.
+        names: Datasets; by default those of every domain, and those that are in the table.
         again: Make those too that are there from the same policies.
         threads: Threads that step; one per core by default.
     """
@@ -58,11 +59,15 @@ def canonical(
 
 
 def default_names() -> list[DatasetName]:
-    """List the sources whose policies are there, and what else is in the table."""
-    sources = [dataset_name(f"{robot}/{quality}") for robot in robots() for quality in SOURCES]
-    sources = [called_instead(name) or name for name in sources]
-    names = [name for name in sources if not missing_tiers(name)]
+    """List every domain's sets whose policies are there, and what else is in the table."""
+    sets = [
+        dataset_name(f"{slug}/{quality}")
+        for slug, of in catalogue().items()
+        for quality in (TARGETS if of.shift else SOURCES)
+    ]
+    sets = [called_instead(name) or name for name in sets]
     packaged = packaged_index()
+    names = [name for name in sets if name.short not in packaged and not missing_tiers(name)]
     names += [dataset_name(short) for short in canonical_table() if short not in packaged]
     return list(dict.fromkeys(names))
 
