@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -25,8 +25,13 @@ TICK = 1.0  # seconds between looks at how groups are getting on
 HOLDER = ".lock"
 
 
-def make_backend(room: Room, out: Path) -> Backend:
+def make_backend(room: Room, out: Path, tell: Callable[[str], None] = print) -> Backend:
     """Make the backend that a room names.
+
+    Args:
+        room: who trains.
+        out: the sweep's folder.
+        tell: takes a sentence on how a queue goes.
 
     Raises:
         ShiftgymError: What it needs is not installed; the message says how to install it.
@@ -39,7 +44,7 @@ def make_backend(room: Room, out: Path) -> Backend:
         if room.backend in ("slurm", "slurm-local"):
             from shiftgym_agents.sweeps.backends.slurm import SlurmBackend
 
-            return SlurmBackend(room, out, room.backend.partition("-")[2] or "slurm")
+            return SlurmBackend(room, out, room.backend.partition("-")[2] or "slurm", tell)
         from shiftgym_agents.sweeps.backends.local import LocalBackend
 
         return LocalBackend(room)
@@ -100,7 +105,7 @@ def drive(made: Plan, room: Room, how: How, out: Path, board: Board) -> int:
                 left = _bring(name, left, board, stop)
             if stop.requested or not left:
                 return stop.number if stop.requested else 0
-            engine = make_backend(room, out)
+            engine = make_backend(room, out, board.say)
             try:
                 engine.start([_job(each, how) for each in left])
                 waiting = {each.group.key for each in left}

@@ -31,6 +31,7 @@ from shiftgym_agents.training.run_config import TrainOptions
 from shiftgym_agents.training.running import Backend, pick_device
 from shiftgym_agents.training.trainer import Trainer
 
+OURS = ".group.lock"  # in a group's directory while a worker of a sweep is at it
 MARK = "sweep.json"  # in the sweep's folder: a worker that does not see it is elsewhere
 
 
@@ -94,17 +95,18 @@ def train_group(given: Mapping[str, Any], out: str, how: Mapping[str, Any]) -> d
 
 def _train(group: Group, home: Path, how: How) -> Outcome:
     try:
-        with _alone(home):
-            if (home / "result.json").exists():
-                return Outcome("done")
-            (home / FAILURE).unlink(missing_ok=True)
-            updates = how.updates
-            if (home / GROUP).exists():
-                updates = read_json(home / GROUP).get("updates", updates)
-        write_json(home / GROUP, group.plain() | {"updates": updates})
-        trainer = make_trainer(group, home, dataclasses.replace(how, updates=updates))
-        _note_start(trainer, home, how)
-        over = trainer.run()
+        with _alone(home / OURS):  # to the end: another sweep's worker then finds it done
+            with _alone(home / LOCK):
+                if (home / "result.json").exists():
+                    return Outcome("done")
+                (home / FAILURE).unlink(missing_ok=True)
+                updates = how.updates
+                if (home / GROUP).exists():
+                    updates = read_json(home / GROUP).get("updates", updates)
+            write_json(home / GROUP, group.plain() | {"updates": updates})
+            trainer = make_trainer(group, home, dataclasses.replace(how, updates=updates))
+            _note_start(trainer, home, how)
+            over = trainer.run()
     except KeyboardInterrupt:
         return Outcome("stopped", "before it had begun")
     except Exception as error:
@@ -161,13 +163,13 @@ def make_data(name: str, quiet: bool = True) -> None:
 
 
 @contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Wait until nobody else writes the directory: a dying worker, or one of another sweep."""
-    descriptor = acquire(home / LOCK, f"Run {home}", wait=True)
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until nobody else holds a lock: a dying worker, one of another sweep, or a training."""
+    descriptor = acquire(lock, f"Run {lock.parent}", wait=True)
     try:
         yield
     finally:
-        release(descriptor, home / LOCK)
+        release(descriptor, lock)
 
 
 def _note_start(trainer: Trainer, home: Path, how: How) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,7 @@ steps = 40
 width = 8
 batch = 8
 """
+PATIENCE = 240  # seconds until something that must happen has happened
 HOW = How(device="cpu", threads=1, updates="eager", checkpoint_minutes=0.0)
 
 
@@ -66,3 +71,36 @@ def facts(out: Path) -> dict[str, Any]:
             "group": read_json(home / "group.json"),
         }
     return found
+
+
+def until(true: Callable[[], Any]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+@contextmanager
+def meanwhile(true: Callable[[], Any], act: Callable[[], Any]) -> Iterator[None]:
+    """Do something once, as soon as something is true while the block runs."""
+    over, done = threading.Event(), []
+
+    def watch() -> None:
+        while not over.is_set():
+            if true():
+                done.append(act())
+                return
+            time.sleep(0.02)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    assert done, "what was to happen meanwhile did not"
+
+
+def finished(out: Path) -> int:
+    return len(list(out.glob("*/result.json")))

@@ -7,77 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sweep_helpers import HOW, facts, planned, run, write_grid
+from sweep_helpers import HOW, PATIENCE, facts, finished, meanwhile, planned, run, until, write_grid
 
 from shiftgym.cli import main
 from shiftgym_agents.reports.results import read_results
 from shiftgym_agents.sweeps.backends.base import Room
 from shiftgym_agents.sweeps.plan import FAILURE
 from shiftgym_agents.sweeps.work import MARK, train_group
-
-PATIENCE = 240  # seconds until something that must happen has happened
-
-
-@pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_grid(tmp_path_factory.mktemp("grid"))
-
-
-@pytest.fixture(scope="module")
-def trained(grid: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train the grid with two processes of this machine; where."""
-    out = tmp_path_factory.mktemp("local")
-    board = run(grid, out, Room(jobs=2))
-    assert board.summary() == "24 groups: 24 done."
-    return out
-
-
-@pytest.fixture(scope="module")
-def local(trained: Path) -> dict[str, Any]:
-    """Give what it says."""
-    return facts(trained)
-
-
-def until(true: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-
-
-@contextmanager
-def meanwhile(true: Callable[[], Any], act: Callable[[], Any]) -> Iterator[None]:
-    """Do something once, as soon as something is true while the block runs."""
-    over, done = threading.Event(), []
-
-    def watch() -> None:
-        while not over.is_set():
-            if true():
-                done.append(act())
-                return
-            time.sleep(0.02)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-    assert done, "what was to happen meanwhile did not"
-
-
-def finished(out: Path) -> int:
-    return len(list(out.glob("*/result.json")))
 
 
 def test_processes_train_every_group_once(local: dict[str, Any]) -> None:

@@ -40,13 +40,14 @@ class Room:
     threads: Threads = 0
     """CPU threads of a group; 0 for its share of this machine (local), or 1."""
     gpus: Amount = 0.0
-    """GPUs of a group for Ray and Slurm; Ray takes parts of one, such as 0.25."""
+    """GPUs of a group for Ray and Slurm; Ray takes parts of one, such as 0.25; Slurm whole ones."""
     retries: CountOrNone = 3
-    """How often a group goes on from its checkpoint after its worker or node died."""
+    """How often a group goes on from its checkpoint after its worker or node died; on Slurm also
+    how often a task does after its time was over."""
     address: str = ""
     """Of the Ray cluster: auto, or host:port; by default one that runs here, else a new one."""
     slurm: tuple[str, ...] = ()
-    """Values for submitit: slurm_partition=gpu timeout_min=600 slurm_account=lab."""
+    """Options of sbatch: partition=gpu account=lab time=12:00:00 mem_gb=8 (docs/sweeps.md)."""
     per_task: Size = 1
     """Groups that one Slurm task trains, one after the other."""
 
