@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tiny_slurm import ask, queued, tiny_slurm
 
 from shiftgym.cli import main
 from shiftgym_agents.sweeps.backends.base import Room
+from shiftgym_agents.sweeps.work import OURS
 
 pytestmark = pytest.mark.slurm
 WORDS = ["--backend", "slurm", "--device", "cpu", "--updates", "eager", "--checkpoint-minutes", "0"]
@@ -47,13 +49,21 @@ def test_an_array_gives_what_processes_give_also_when_tasks_are_killed_and_reque
     grid: Path, local: dict[str, Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "a folder"  # Slurm reads paths in scripts and patterns
+    first = planned(grid, out).groups[:12]
+    found: list[int] = []
+
+    def both_train() -> bool:
+        """Find the process of the first task, which is at a group."""
+        for each in first:
+            with suppress(OSError, IndexError):  # none is at it, or it has just begun
+                found.append(int((each.out / OURS).read_text().split()[1]))
+        return bool(found) and finished(out) >= 4 and len(queued()) == 2
 
     def harm() -> None:
-        first, second = sorted(queued())
-        ask("scancel", "--signal=KILL", first)  # as for want of memory
-        ask("scancel", "--signal=USR2", second)  # as at the end of its time
+        os.kill(found[0], signal.SIGKILL)  # as for want of memory
+        ask("scancel", "--signal=USR2", next(x for x in queued() if x.endswith("_1")))  # time over
 
-    with meanwhile(lambda: finished(out) >= 4 and len(queued()) == 2, harm):
+    with meanwhile(both_train, harm):
         assert main(["sweep", str(grid), "--out", str(out), *WORDS, "--per-task", "12"]) == 0
     said = capfd.readouterr()
     assert "24 groups: 24 done." in said.out and "Slurm: 2 tasks, job " in said.err

@@ -28,9 +28,10 @@ SCRIPTS = {
     "srun": "",
     "scontrol": 'echo "MaxArraySize            = $(cat largest)"',
     "sbatch": """
+        grep SigBlk /proc/self/status > blocked  # first: waiting for a child may clear sh's own
         [ -s refuse ] && { cat refuse >&2; exit 1; }
         id=$(($(cat jobs) + 1)); echo $id > jobs
-        cp "$1" script.$id; env > env.$id; grep SigBlk /proc/$$/status > blocked
+        cp "$1" script.$id; env > env.$id
         echo "Submitted batch job $id" """,
     "squeue": "[ -s away ] && { cat away >&2; exit 1; }; cat queue",
     "sacct": "[ -s accounts ] && cat accounts",

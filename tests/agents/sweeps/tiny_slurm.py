@@ -5,11 +5,12 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 
 SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 DAEMONS = ("munged", "slurmctld", "slurmd")
-START, END = 30.0, 15.0  # seconds in which it must be up, and in which its jobs must be gone
+START, END = 30.0, 30.0  # seconds in which it must be up, and in which its jobs must be gone
 CONFIG = """
 ClusterName=tiny
 SlurmctldHost={host}(127.0.0.1)
@@ -81,11 +82,14 @@ def tiny_slurm(largest: int) -> Iterator[None]:
         munged = ["--foreground", "--force", f"--socket={folder}/munge.socket", *files]
         options = {"munged": munged, "slurmctld": ["-D"], "slurmd": ["-D"]}
         daemons: list[subprocess.Popen[bytes]] = []
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # clears up, too
         try:
             for name, words in options.items():
                 with open(folder / f"{name}.said", "wb") as said:
                     command = [str(programs[name]), *words]
-                    daemons.append(subprocess.Popen(command, stdout=said, stderr=said))
+                    daemons.append(
+                        subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+                    )  # of its own session: they outlive Ctrl-C, to end what they run
                 if name == "munged":
                     _wait((folder / "munge.socket").exists, START)
             if not _wait(lambda: "idle" in ask("sinfo", "--noheader", "--format=%T"), START):
@@ -103,6 +107,7 @@ def tiny_slurm(largest: int) -> Iterator[None]:
                 except subprocess.TimeoutExpired:
                     daemon.kill()
                     daemon.wait()
+            signal.signal(signal.SIGTERM, before)
 
 
 def ask(*words: str) -> str:
@@ -126,7 +131,7 @@ def _free_ports(count: int) -> list[int]:
             each.close()
 
 
-def _wait(true, most: float) -> bool:
+def _wait(true: Callable[[], object], most: float) -> bool:
     end = time.monotonic() + most
     while not true():
         if time.monotonic() > end:
