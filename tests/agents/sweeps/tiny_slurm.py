@@ -75,10 +75,7 @@ def tiny_slurm(largest: int) -> Iterator[None]:
         )
         (folder / "slurm.conf").write_text(text)
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-        kept = {"key": "key", "socket": "socket", "pid": "pid", "seed": "seed", "log": "log"}
-        files = [
-            f"--{key}-file={folder}/munge.{end}" for key, end in kept.items() if key != "socket"
-        ]
+        files = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "seed", "log")]
         munged = ["--foreground", "--force", f"--socket={folder}/munge.socket", *files]
         options = {"munged": munged, "slurmctld": ["-D"], "slurmd": ["-D"]}
         daemons: list[subprocess.Popen[bytes]] = []
