@@ -68,8 +68,9 @@ def test_an_array_gives_what_processes_give_also_when_tasks_are_killed_and_reque
     said = capfd.readouterr()
     assert "24 groups: 24 done." in said.out and "Slurm: 2 tasks, job " in said.err
     assert facts(out) == local
-    logs = "".join(path.read_text() for path in (out / ".slurm").glob("*.out"))
-    assert "Requeued job" in logs
+    (log,) = (out / ".slurm").glob("*_1_0_log.out")
+    assert log.read_text().count("Starting with") == 2  # Slurm itself began it again
+    assert len(list((out / ".slurm").glob("*_submission.sh"))) == 2  # the array, and who died
 
 
 def test_a_killed_driver_s_jobs_and_another_backend_share_what_is_left(
