@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 import tomllib
@@ -114,6 +115,10 @@ def home(logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if path.is_file():
             (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.chdir(tmp_path)
+    if "forkserver" in multiprocessing.get_all_start_methods():  # which begins elsewhere
+        before = multiprocessing.get_context("forkserver").Process(target=int)
+        before.start()
+        before.join()
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     return tmp_path
 

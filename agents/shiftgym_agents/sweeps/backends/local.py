@@ -74,7 +74,7 @@ class LocalBackend:
             if self._stopping.is_set():
                 break
             ours, theirs = self._context.Pipe(duplex=False)
-            process = self._context.Process(target=_child, args=(theirs, job))
+            process = self._context.Process(target=_child, args=(theirs, job, dict(os.environ)))
             process.start()
             theirs.close()
             self._running.add(process)
@@ -93,8 +93,13 @@ class LocalBackend:
         return Outcome("stopped", outcome.reason) if self._stopping.is_set() else outcome
 
 
-def _child(answer: Connection, job: Job) -> None:
-    """Train in a process of its own."""
+def _child(answer: Connection, job: Job, environment: dict[str, str]) -> None:
+    """Train in a process of its own, whose environment is this one's of today.
+
+    A fork server keeps the one that it began with, such as another folder of datasets.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     threading.Thread(target=_follow_parent, daemon=True).start()
