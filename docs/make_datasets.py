@@ -18,9 +18,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 from make_measures import sample
-from measure_tables import HOW_TO_COMPARE, compared, styles
+from measure_tables import HOW_TO_COMPARE, compared, earned, styles
 
-from shiftgym.basics.pages import interval, markdown
+from shiftgym.basics.pages import markdown
 from shiftgym.datasets import dataset_name
 from shiftgym.datasets.flat import Flat, episode_returns
 from shiftgym.datasets.names import HANDS, DatasetName
@@ -178,7 +178,7 @@ def source_page() -> str:
 def further_page() -> str:
     """Lay out the page of the domains whose sets are made on the user's machine."""
     packaged = {dataset_name(text).domain.slug for text in packaged_index()}
-    earned = json.loads((POLICIES / "evaluations.json").read_text())
+    known = json.loads((POLICIES / "evaluations.json").read_text())
     rows, lacking = [], []
     for slug, of in catalogue().items():
         top = policy_of(of, "expert") or policy_of(of, "best")
@@ -187,10 +187,10 @@ def further_page() -> str:
         if top is None:
             lacking.append(f"`{slug}`")
             continue
-        table, medium = default_reference(slug), earned.get(f"{slug}/medium")
-        cells = [f"{earned[f'{slug}/random']['random']['return']:,.0f}"]
-        cells.append(_stochastic(earned[top]))
-        cells.append(_stochastic(medium) if medium else "")
+        table, medium = default_reference(slug), known.get(f"{slug}/medium")
+        cells = [f"{known[f'{slug}/random']['random']['return']:,.0f}"]
+        cells.append(earned(known[top]["stochastic"]))
+        cells.append(earned(medium["stochastic"]) if medium else "")
         named = top.partition("/")[2]
         rows.append([f"`{slug}`", *cells, named, table or "none", f"`shiftgym data make {top}`"])
     heads = ("domain", "random", "best", "medium", "called", "reference", "made by")
@@ -198,12 +198,6 @@ def further_page() -> str:
     if lacking:
         lines += [f"Without a policy so far, {len(lacking)}: {', '.join(lacking)}.", ""]
     return "\n".join(lines)
-
-
-def _stochastic(entry: dict[str, Any]) -> str:
-    """Write what a policy earns as it acts in data, with its interval."""
-    found = entry["stochastic"]
-    return interval(found["return"], found["return_low"], found["return_high"], form=",.0f")
 
 
 @cache

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from measure_tables import theirs
+from measure_tables import earned, theirs
 from tqdm import tqdm
 
-from shiftgym.basics.pages import interval, markdown
+from shiftgym.basics.pages import markdown
 from shiftgym.domains import catalogue
 from shiftgym.making import domain
 from shiftgym.policies import POLICIES, index, load_policy, top_policy
@@ -297,20 +297,16 @@ def _expert(name: str, entry: dict[str, Any]) -> list[str]:
 
 def _other(name: str, known: dict[str, Any]) -> list[str]:
     slug = name.split("/")[0]
-    earned, best = known[name]["stochastic"]["return"], known[top_policy(domain(slug))]
+    mean, best = known[name]["stochastic"]["return"], known[top_policy(domain(slug))]
     points, published = "", theirs().get(name)
     if published is not None:
-        points = f"{points_off(slug, earned, published.mean_return):+.1f}"
-    return _row(name, known[name], [f"{earned / best['stochastic']['return']:.2f}", points])
+        points = f"{points_off(slug, mean, published.mean_return):+.1f}"
+    return _row(name, known[name], [f"{mean / best['stochastic']['return']:.2f}", points])
 
 
 def _row(name: str, entry: dict[str, Any], told: list[str]) -> list[str]:
     cells = [f"`{name}`", f"{entry['updates']:,}"]
-    for mode in ("stochastic", "deterministic"):
-        found = entry[mode]
-        cells.append(
-            interval(found["return"], found["return_low"], found["return_high"], form=",.0f")
-        )
+    cells += [earned(entry[mode]) for mode in ("stochastic", "deterministic")]
     found = entry["stochastic"]
     cells += [*told, f"{found['length']:.0f}"]
     cells.append(f"{found['success']:.0%}" if "success" in found else "")

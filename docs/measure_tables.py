@@ -9,7 +9,7 @@ from typing import Any
 
 from make_measures import MEASURES, MISSED, PUBLISHED
 
-from shiftgym.basics.pages import markdown
+from shiftgym.basics.pages import interval, markdown
 from shiftgym_tools.comparing.bands import (
     POINTS,
     SHARES,
@@ -67,6 +67,13 @@ def theirs() -> dict[str, Published]:
 def missed() -> list[dict[str, Any]]:
     """Read which bars are missed."""
     return json.loads(MISSED.read_text())
+
+
+def earned(measured: dict[str, Any]) -> str:
+    """Write what a policy earned in one way of acting, with its interval."""
+    return interval(
+        measured["return"], measured["return_low"], measured["return_high"], form=",.0f"
+    )
 
 
 def compared(names: list[str]) -> list[str]:

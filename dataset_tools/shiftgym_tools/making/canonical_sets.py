@@ -21,9 +21,9 @@ from shiftgym.datasets.tiers import called_instead, missing_tiers
 from shiftgym.domains import catalogue
 from shiftgym_tools.making.collect import Collector
 from shiftgym_tools.making.jobs import Job, plan_job
+from shiftgym_tools.making.target_sets import QUALITIES
 
 SOURCES = ("medium", "medium-replay", "medium-expert", "expert")
-TARGETS = ("medium", "medium-expert", "expert")
 
 
 def canonical(
@@ -63,7 +63,7 @@ def default_names() -> list[DatasetName]:
     sets = [
         dataset_name(f"{slug}/{quality}")
         for slug, of in catalogue().items()
-        for quality in (TARGETS if of.shift else SOURCES)
+        for quality in (QUALITIES if of.shift else SOURCES)
     ]
     sets = [called_instead(name) or name for name in sets]
     packaged = packaged_index()

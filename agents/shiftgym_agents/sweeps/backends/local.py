@@ -94,9 +94,9 @@ class LocalBackend:
 
 
 def _child(answer: Connection, job: Job, environment: dict[str, str]) -> None:
-    """Train in a process of its own, whose environment is this one's of today.
+    """Train in a process of its own, with the environment that its sweep has now.
 
-    A fork server keeps the one that it began with, such as another folder of datasets.
+    A fork server's children have the one that it began with, such as another folder of datasets.
     """
     os.environ.clear()
     os.environ.update(environment)
