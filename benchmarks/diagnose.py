@@ -1,15 +1,15 @@
-"""Hold verdicts of `shiftgym diagnose` against what long trainings find, on pairs of known domains.
+"""Hold verdicts of `shiftgym diagnose` against what training finds, on twelve pairs.
 
-    python benchmarks/diagnose.py --pairs hopper hopper-kinematic        # two pairs, a first look
-    python benchmarks/diagnose.py --out docs/data/diagnose.json          # all of them, for a day
+    shiftgym sweep diagnose && shiftgym sweep diagnose --collect
+    python benchmarks/diagnose.py --trained runs/sweeps/diagnose.csv
 
-Each pair is diagnosed with the default budget; then bc and iql-target without the source, and iql,
-otdf and tabb with it, train for long with their defaults and more seeds, and the same rule makes a
-verdict of those. A source of the target's own domain must help; what others do is measured. Sources
-are 1M sets: `shiftgym data make hopper/medium`, see `--source-size` for smaller ones.
+The grid `diagnose` names the pairs and trains bc and iql-target without the source, and iql, otdf
+and tabb with it, longer than a diagnosis does and with other seeds' number; the same rule makes a
+verdict of its scores. In a third of the pairs the source is of the target's own domain and must
+help; what others do is measured. Without --trained the pairs are diagnosed alone.
 
-What stands in the file is not measured again, and trainings go on where they stopped. Exits with 1
-if something failed.
+Each pair is diagnosed with the defaults. What stands in the file is not measured again, and a
+diagnosis that was stopped goes on. Exits with 1 if something failed.
 """
 
 from __future__ import annotations
@@ -17,40 +17,52 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 
-from shiftgym.basics.errors import DomainError, ShiftgymError, StoppedError
+from shiftgym.basics.errors import ShiftgymError, StoppedError
 from shiftgym.basics.pages import markdown
 from shiftgym.basics.ranges import Count, Size, Threads, check_ranges
+from shiftgym.datasets.names import dataset_name
 from shiftgym.datasets.pair import Pair
 from shiftgym_agents.commands.diagnose import shown, write
 from shiftgym_agents.evaluation.diagnosis import trials
 from shiftgym_agents.evaluation.diagnosis.verdict import HELPS, by_training
 from shiftgym_agents.evaluation.diagnosis.whole import Options as DiagnosisOptions
-from shiftgym_agents.methods.table import settings
-from shiftgym_agents.training.artifacts import provenance, write_json
-from shiftgym_agents.training.run_config import TrainOptions
+from shiftgym_agents.reports.leaderboard import sections
+from shiftgym_agents.reports.results import read_results
+from shiftgym_agents.sweeps.grid import read_grids
+from shiftgym_agents.training.artifacts import write_json, write_text
 
-PAIRS: dict[str, tuple[str, str, str]] = {  # name -> source domain, target domain, quality
-    "hopper-own": ("hopper-kinematic", "hopper-kinematic", "medium"),
-    "hopper-kinematic": ("hopper", "hopper-kinematic", "medium"),
-    "hopper-morph": ("hopper", "hopper-morph", "medium"),
-    "hopper-friction": ("hopper", "hopper-friction-x0p5", "medium"),
-    "walker2d-own": ("walker2d-morph", "walker2d-morph", "medium"),
-    "walker2d-kinematic": ("walker2d", "walker2d-kinematic", "medium"),
-    "walker2d-morph": ("walker2d", "walker2d-morph", "medium"),
-    "halfcheetah-own": ("halfcheetah-gravity-x0p5", "halfcheetah-gravity-x0p5", "medium"),
-    "halfcheetah-kinematic": ("halfcheetah", "halfcheetah-kinematic", "medium"),
-    "halfcheetah-gravity": ("halfcheetah", "halfcheetah-gravity-x0p5", "medium"),
-    "ant-kinematic": ("ant", "ant-kinematic", "medium"),
-    "ant-gravity": ("ant", "ant-gravity-x0p5", "medium"),
-}
-METHODS = (*trials.ALONE, *trials.USING)
+GRID = "diagnose"
+PAGE = """\
+# Diagnosis beside training
+
+Verdicts of [`shiftgym diagnose`](diagnose.md) with its defaults ({most:,} updates, {seeds} seeds)
+beside the verdict that the same rule gives of longer trainings: the grid `{grid}`, in the
+[laptop protocol](sweeps.md#a-protocol-that-fits-a-laptop), five seeds. *By the data* is what it
+forecasts before any training. Minutes are of {threads} threads with nothing beside. Rows marked
+"own" have a source of the target's own domain and policy. {agree}
+
+```
+shiftgym sweep {grid} && shiftgym sweep {grid} --collect
+python benchmarks/diagnose.py --trained runs/sweeps/{grid}.csv \\
+    --out docs/data/diagnose.json --page docs/diagnose_pairs.md
+```
+
+{table}
+
+What the trainings found, means over seeds:
+
+{scores}
+
+[Figures](data/diagnose.json), each diagnosis whole.
+"""
 
 
 @dataclass(frozen=True)
@@ -58,30 +70,26 @@ class Options:
     """Choose what is measured.
 
     Attributes:
-        pairs: names of pairs, all by default.
-        source_size: ending of the sources' names, such as 100k; the 1M sets by default.
-        most: budget of the diagnosis.
+        robots: pairs of these alone; all by default.
+        trained: table of `shiftgym sweep diagnose --collect`.
+        most: updates of the diagnosis.
         seeds: of the diagnosis.
-        long_steps: updates of the trainings that say what is true.
-        long_seeds: their seeds.
-        episodes: per seed, after them.
         threads: CPU threads; 0 for one per core.
         device: auto, cpu, cuda.
-        work: folder of the reports and run directories.
+        work: folder of the reports.
         out: JSON file of everything that was found.
+        page: write it as a page of the documentation, too.
     """
 
-    pairs: tuple[str, ...] = ()
-    source_size: str = ""
+    robots: tuple[str, ...] = ()
+    trained: Path | None = None
     most: Count = 5_000
     seeds: Size = 3
-    long_steps: Count = 200_000
-    long_seeds: Size = 5
-    episodes: Size = 20
     threads: Threads = 0
     device: str = "auto"
     work: Path = Path("runs/diagnose")
     out: Path = Path("runs/diagnose/found.json")
+    page: Path | None = None
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -89,62 +97,101 @@ class Options:
     @property
     def shared(self) -> dict[str, Any]:
         """Give what all entries of a file have in common."""
-        names = ("source_size", "most", "seeds", "long_steps", "long_seeds", "episodes")
-        return {name: getattr(self, name) for name in names}
+        return {"most": self.most, "seeds": self.seeds}
 
 
-def open_named(name: str, options: Options) -> Pair:
-    source, target, quality = PAIRS[name]
-    size = f"-{options.source_size}" if options.source_size else ""
-    return Pair(f"{source}/{quality}{size}", f"{target}/{quality}")
+def pairs() -> tuple[tuple[str, str], ...]:
+    """List (source, target) of the grid."""
+    return read_grids(GRID)[0].pairs
 
 
-def measure(name: str, options: Options) -> dict[str, Any]:
-    """Diagnose a pair, then train for long."""
-    pair, out = open_named(name, options), options.work / name
-    out.mkdir(parents=True, exist_ok=True)
+def is_own(source: str, target: str) -> bool:
+    """Say whether a source is of the target's own domain."""
+    return dataset_name(source).domain == dataset_name(target).domain
+
+
+def named(source: str, target: str) -> str:
+    return f"{source} -> {target}"
+
+
+def measure(source: str, target: str, options: Options) -> dict[str, Any]:
+    """Diagnose a pair, and write its report."""
+    out = options.work / f"{source}-{target}".replace("/", "-")
     asked = DiagnosisOptions(
         out=out, most=options.most, seeds=options.seeds, threads=options.threads,
         device=options.device,
     )  # fmt: skip
-    found = shown(pair, asked)
+    out.mkdir(parents=True, exist_ok=True)
+    found = shown(Pair(source, target), asked)
     write(found, out)
-    train = TrainOptions(
-        out=out / "long", episodes=options.episodes, threads=options.threads, device=options.device
-    )
-    configs = {each: settings(each, pair.domain, steps=options.long_steps) for each in METHODS}
-    seeds = [100 + k for k in range(options.long_seeds)]  # none of the diagnosis's own
-    tried = trials.train(pair, seeds, options.long_steps, train, configs=configs)
-    truth = by_training(tried)
-    return {
-        "pair": name,
-        "own_domain": PAIRS[name][0] == PAIRS[name][1],
-        "diagnosis": found.told,
-        "truth": vars(truth) | {"unit": tried.unit, "alone": tried.alone, "using": tried.using},
-        "provenance": provenance(),
-    }
+    return found.told
 
 
-def lines(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def truths(table: Path) -> dict[str, Any]:
+    """Judge the scores of the grid by the rule of diagnoses."""
+    section = next((s for s in sections(read_results(table)) if s.name == GRID), None)
+    if section is None:
+        raise ShiftgymError(f"{table} is none of the grid {GRID!r}.")
+    found = {}
+    for source, target in section.pairs:
+        values: dict[str, tuple[float, ...]] = {
+            name: tuple(np.asarray(by[source, target], float))
+            for name, by in section.scores.items()
+            if (source, target) in by
+        }
+        if missing := {*trials.ALONE, *trials.USING} - set(values):
+            print(f"{named(source, target)}: no results of {', '.join(sorted(missing))}")
+            continue
+        alone, using = ({n: values[n] for n in ns} for ns in (trials.ALONE, trials.USING))
+        judged = by_training(trials.Trials(section.unit, alone, using))
+        found[named(source, target)] = vars(judged) | {"alone": alone, "using": using}
+    return found
+
+
+def lines(found: Mapping[str, Any], truth: Mapping[str, Any]) -> list[str]:
     """Lay out verdicts beside what training found."""
     rows = []
-    for name, each in found.items():
-        told, truth = each["diagnosis"], each["truth"]
-        words = [told["data_alone"]["word"], told["verdict"]["word"], truth["word"]]
-        same = "yes" if words[1] == words[2] else "no"
-        if each["own_domain"] and words[1] != HELPS:
-            same += ", own domain"
-        minutes = f"{told['seconds'] / 60:.1f}"
-        rows.append((name, *words, same, minutes))
-    head = ("pair", "by data alone", "diagnosis", "long training", "agree", "minutes")
-    return markdown(head, rows, "lllllr")
+    for source, target in pairs():
+        if (told := found.get(name := named(source, target))) is None:
+            continue
+        words = [told["data_alone"]["word"], told["verdict"]["word"]]
+        words.append(truth[name]["word"] if name in truth else "")
+        agree = {True: "yes", False: "no"}[words[1] == words[2]] if words[2] else ""
+        own = "own" if is_own(source, target) else ""
+        rows.append((source, target, own, *words, agree, f"{told['seconds'] / 60:.1f}"))
+    head = ("source", "target", "", "by the data", "diagnosis", "training", "agree", "minutes")
+    return markdown(head, rows, "lllllllr")
+
+
+def scores(truth: Mapping[str, Any]) -> list[str]:
+    """Lay out the scores that training found."""
+    names = (*trials.ALONE, *trials.USING)
+    rows = [
+        (name, *(f"{np.mean((each['alone'] | each['using'])[n]):.1f}" for n in names))
+        for name, each in truth.items()
+    ]
+    return markdown(("pair", *names), rows, "l" + "r" * len(names))
+
+
+def summary(found: Mapping[str, Any], truth: Mapping[str, Any]) -> str:
+    """Count agreements, and what is worse than a shrug: a verdict that training contradicts."""
+    both = [name for name in found if name in truth]
+    same = sum(found[name]["verdict"]["word"] == truth[name]["word"] for name in both)
+    opposite = sum(
+        {found[name]["verdict"]["word"], truth[name]["word"]} == {"helps", "harms"}
+        for name in both
+    )  # fmt: skip
+    own = [n for s, t in pairs() if is_own(s, t) and (n := named(s, t)) in found]
+    helped = sum(found[name]["verdict"]["word"] == HELPS for name in own)
+    return (
+        f"They agree on {same} of {len(both)} pairs and contradict each other on {opposite}; the "
+        f"diagnosis says that its own domain's data help in {helped} of {len(own)}."
+    )
 
 
 def main(options: Options) -> int:
-    chosen = options.pairs or tuple(PAIRS)
-    if unknown := [name for name in chosen if name not in PAIRS]:
-        raise DomainError(f"No pair {', '.join(unknown)}; there are {', '.join(PAIRS)}.")
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Any] = {}
+    truth: dict[str, Any] = {}
     if options.out.exists():
         stored = json.loads(options.out.read_text())
         if stored["options"] != options.shared:
@@ -152,25 +199,50 @@ def main(options: Options) -> int:
                 f"{options.out} was measured with {stored['options']}: give the same, or another "
                 "--out."
             )
-        found = stored["pairs"]
+        found, truth = stored["pairs"], stored["training"]
+    if options.trained is not None:
+        truth = json.loads(json.dumps(truths(options.trained)))
+    chosen = [each for each in pairs() if _wanted(each, options.robots)]
     failed = False
-    for place, name in enumerate(chosen, 1):
-        if name in found:
+    for place, (source, target) in enumerate(chosen, 1):
+        if (name := named(source, target)) in found:
             continue
         print(f"[{place}/{len(chosen)}] {name}", flush=True)
         try:
-            new = measure(name, options)
+            told = measure(source, target, options)
         except StoppedError:
             raise
-        except Exception:  # a day's work goes on with the next
+        except Exception:  # an hour's work goes on with the next
             failed = True
             traceback.print_exc()
             continue
-        found[name] = json.loads(json.dumps(new, default=str))
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(options.out, {"options": options.shared, "pairs": found})
-    print("\n".join(lines(found)))
+        found[name] = json.loads(json.dumps(told, default=str))
+        _store(options, found, truth)
+    _store(options, found, truth)
+    print("\n".join(lines(found, truth)) + f"\n\n{summary(found, truth)}")
+    if options.page is not None:
+        write_text(options.page, page(found, truth, options))
     return 1 if failed else 0
+
+
+def page(found: Mapping[str, Any], truth: Mapping[str, Any], options: Options) -> str:
+    """Write the page of the documentation."""
+    threads = {told["provenance"].get("threads") for told in found.values()}
+    return PAGE.format(
+        most=options.most, seeds=options.seeds, grid=GRID, agree=summary(found, truth),
+        threads=" or ".join(str(each) for each in sorted(threads, key=str)),
+        table="\n".join(lines(found, truth)), scores="\n".join(scores(truth)),
+    )  # fmt: skip
+
+
+def _wanted(pair: Sequence[str], robots: Sequence[str]) -> bool:
+    return not robots or dataset_name(pair[1]).domain.robot in robots
+
+
+def _store(options: Options, found: Mapping[str, Any], truth: Mapping[str, Any]) -> None:
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    kept = {name: found[name] for s, t in pairs() if (name := named(s, t)) in found}
+    write_json(options.out, {"options": options.shared, "pairs": kept, "training": truth})
 
 
 if __name__ == "__main__":

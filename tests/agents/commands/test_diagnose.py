@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from agent_helpers import make_arrays
 
 import shiftgym
-from shiftgym.basics.errors import DomainError, ShiftgymError
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.own_code import load_module
 from shiftgym.cli import main
 from shiftgym.reading.anywhere import own_name
@@ -124,33 +125,67 @@ def test_logs_without_an_environment_ask_for_one(
     assert "--eval-env none" in capsys.readouterr().err
 
 
-def test_the_benchmark_holds_verdicts_against_long_trainings(
+def told(word: str) -> dict[str, object]:
+    return {
+        "data_alone": {"word": "helps"}, "verdict": {"word": word}, "seconds": 90,
+        "provenance": {"threads": 2},
+    }  # fmt: skip
+
+
+def test_the_benchmark_holds_verdicts_against_trainings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script = load_module(ROOT / "benchmarks/diagnose.py")
-    names = {"hopper-own", "walker2d-own", "halfcheetah-own"}
-    assert len(script.PAIRS) == 12 and names <= set(script.PAIRS)
     calls: list[str] = []
 
-    def measured(name: str, options: object) -> dict[str, object]:
-        calls.append(name)
-        told = {"data_alone": {"word": "helps"}, "verdict": {"word": "helps"}, "seconds": 90}
-        return {"own_domain": name in names, "diagnosis": told, "truth": {"word": "harms"}}
+    def measured(source: str, target: str, options: object) -> dict[str, object]:
+        calls.append(script.named(source, target))
+        return told("helps")
+
+    def trained(table: Path) -> dict[str, object]:
+        one = {"alone": {"bc": [1.0], "iql-target": [2.0]}}
+        one["using"] = {"iql": [0.0], "otdf": [0.5], "tabb": [0.25]}
+        return {calls[0]: {"word": "harms", **one}, calls[2]: {"word": "helps", **one}}
 
     monkeypatch.setattr(script, "measure", measured)
-    options = script.Options(pairs=("hopper-own", "ant-gravity"), out=tmp_path / "found.json")
+    monkeypatch.setattr(script, "truths", trained)
+    page = tmp_path / "page.md"
+    options = script.Options(robots=("hopper",), out=tmp_path / "found.json")
     assert script.main(options) == script.main(options) == 0
-    assert calls == ["hopper-own", "ant-gravity"]  # once each
-    assert "| ant-gravity | helps | helps | harms | no | 1.5 |" in capsys.readouterr().out
-    with pytest.raises(DomainError, match="No pair hopper-x"):
-        script.main(script.Options(pairs=("hopper-x",)))
+    assert len(calls) == len(set(calls)) == 3  # once each
+    capsys.readouterr()
+    options = script.Options(
+        robots=("hopper",), out=tmp_path / "found.json", trained=tmp_path / "t.csv", page=page
+    )
+    assert script.main(options) == 0
+    out = capsys.readouterr().out
+    assert "| helps | helps | harms | no | 1.5 |" in out and "contradict each other on 1" in out
+    assert "1 of 2 pairs" in page.read_text() and "own domain's data help in 1 of 1" in out
     with pytest.raises(ShiftgymError, match="give the same"):
         script.main(script.Options(most=7, out=tmp_path / "found.json"))
 
 
+def test_truth_is_the_rule_of_diagnoses_on_a_collected_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = load_module(ROOT / "benchmarks/diagnose.py")
+    pair, means = ("a/x", "b/y"), {"bc": 40, "iql-target": 45, "iql": 80, "otdf": 40, "tabb": 41}
+    spread = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+    section = SimpleNamespace(
+        name="diagnose", unit="score", pairs=[pair],
+        scores={name: {pair: mean + spread} for name, mean in means.items()},
+    )  # fmt: skip
+    monkeypatch.setattr(script, "read_results", lambda _: None)
+    monkeypatch.setattr(script, "sections", lambda _: [section])
+    found = script.truths(Path("t.csv"))["a/x -> b/y"]
+    assert found["word"] == "helps" and "iql with it: score 80.0" in found["sentence"]
+
+
 def test_pairs_of_the_benchmark_are_of_sets_that_exist() -> None:
     script = load_module(ROOT / "benchmarks/diagnose.py")
-    for source, target, quality in script.PAIRS.values():
-        assert shiftgym.domain(source).robot == shiftgym.domain(target).robot
-        assert own_name(f"{source}/{quality}") is not None
-        assert len(shiftgym.load(f"{target}/{quality}")["rewards"]) == 5_000
+    pairs = script.pairs()
+    assert len(pairs) == 12 and sum(script.is_own(*pair) for pair in pairs) == 4
+    for source, target in pairs:
+        one, two = own_name(source), own_name(target)
+        assert one is not None and two is not None and one.domain.robot == two.domain.robot
+        assert len(shiftgym.load(target)["rewards"]) == 5_000
