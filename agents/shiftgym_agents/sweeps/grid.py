@@ -10,6 +10,7 @@
     seeds = 5
     first_seed = 0
     reference = "shiftgym"                # table of scores, or one by target; else the target's own
+    source_size = 100_000                 # of sources that are usually larger
     lockstep = 16                         # runs that train together, at most
     every = 5_000                         # updates between evaluations
     episodes = 10                         # per run and evaluation
@@ -39,7 +40,7 @@ from typing import Any
 
 from shiftgym.basics.errors import DomainError, ShiftgymError, nearest, shown
 from shiftgym.basics.plain_files import read_plain
-from shiftgym.basics.ranges import Count, Seed, Size, check_ranges
+from shiftgym.basics.ranges import Count, CountOrNone, Seed, Size, check_ranges
 from shiftgym.basics.tables import merged
 from shiftgym.scores import tables
 from shiftgym_agents.data.opening import unknown_place
@@ -53,6 +54,7 @@ from shiftgym_agents.sweeps.sets import (
     check_told,
     in_a_grid,
     names_of,
+    of_size,
     ours,
     robot_of,
     write_sources,
@@ -104,6 +106,7 @@ class Grid:
         seeds: runs per method and pair.
         first_seed: the first one's.
         reference: table of scores by target; the empty name is for the others.
+        source_size: rows of shiftgym's own sources that have more and say no size; 0 leaves all.
         lockstep: runs that train together, at most.
         every: updates between evaluations.
         episodes: per run and evaluation.
@@ -121,6 +124,7 @@ class Grid:
     seeds: Size = 1
     first_seed: Seed = 0
     reference: Mapping[str, str] = field(default_factory=dict)
+    source_size: CountOrNone = 0
     lockstep: Size = 16
     every: Count = 10_000
     episodes: Size = 10
@@ -166,7 +170,7 @@ class Grid:
                 f"{self.name} is a start for other grids and names no "
                 f'{"methods" if self.pairs else "pairs"} itself: write `like = "{self.name}"`.'
             )
-        pairs = [(write_sources(source), called(target)) for source, target in self.pairs]
+        pairs = [(self.sized(source), called(target)) for source, target in self.pairs]
         robots = {target: self.robot(source, target) for source, target in pairs}
         for variant, changed in self.variant.items():
             for robot in dict.fromkeys(robots.values()):
@@ -186,6 +190,11 @@ class Grid:
                                 name, config, source, target, self.first_seed + k, table,
                                 self.every, self.episodes, self.told,
                             )  # fmt: skip
+
+    def sized(self, source: str) -> str:
+        """Write sources the one way that equal ones are written, of the grid's size."""
+        written = write_sources(source)
+        return of_size(written, self.source_size) if self.source_size else written
 
     def robot(self, source: str, target: str) -> str:
         """Name what a pair is of: its robot, or where its policies are evaluated.

@@ -22,7 +22,7 @@ from shiftgym.basics.own_code import LARGEST
 from shiftgym.basics.plain_files import read_plain
 from shiftgym.datasets.canonical import canonical_table
 from shiftgym.datasets.load import find, locate
-from shiftgym.datasets.names import DatasetName
+from shiftgym.datasets.names import DatasetName, usual_size
 from shiftgym.datasets.packaged import packaged_index
 from shiftgym.domains import Domain
 from shiftgym.reading.anywhere import own_name
@@ -107,10 +107,27 @@ def write_sources(text: str) -> str:
         DomainError: one names nothing.
     """
     names, shares = read_sources(text)
-    if not names:
-        return NO_SOURCE
+    return joined([called(name) for name in names], shares)
+
+
+def of_size(sources: str, rows: int) -> str:
+    """Write sources with so many rows: shiftgym's own that have more, and whose names say none."""
+    names, shares = read_sources(sources)
+    return joined([_cut(name, rows) for name in names], shares)
+
+
+def _cut(name: str, rows: int) -> str:
+    own = ours(name)
+    if own is None or own.origin or own.made or own.size <= rows:
+        return name
+    usual = own.size == usual_size(own.domain, own.quality)
+    return own.sized(rows).short if usual else name
+
+
+def joined(names: Sequence[str], shares: Sequence[float]) -> str:
+    """Write names and shares as ``a + b x0.5``; ``none`` where there are none."""
     told = [f" x{share}" if share != 1 else "" for share in shares]
-    return PLUS.join(called(name) + x for name, x in zip(names, told, strict=True))
+    return PLUS.join(name + x for name, x in zip(names, told, strict=True)) or NO_SOURCE
 
 
 def called(name: str) -> str:

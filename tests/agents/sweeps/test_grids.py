@@ -14,7 +14,7 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.methods.table import METHODS
 from shiftgym_agents.reports.protocols import names as protocol_names
 from shiftgym_agents.reports.protocols import protocol
-from shiftgym_agents.sweeps.grid import change, names, read_grids
+from shiftgym_agents.sweeps.grid import Grid, change, names, read_grids
 from shiftgym_agents.sweeps.plan import FAILURE, GROUP, Planned, identity, plan
 
 
@@ -168,3 +168,22 @@ def test_states_are_told_by_what_a_directory_holds(tmp_path: Path) -> None:
     (groups[0].out / GROUP).write_text('{"method": "bc"}')
     with pytest.raises(ShiftgymError, match="damaged"):
         planned(path, out)
+
+
+def test_sources_are_cut_where_their_names_say_no_size() -> None:
+    grid = Grid(
+        "own", methods=("iql",), source_size=100_000,
+        pairs=(
+            ("hopper/medium", "hopper-kinematic/medium"),
+            ("hopper/medium-200k x0.5 + hopper/expert x0.5", "hopper-morph/medium"),
+            ("hopper-morph/expert", "hopper-kinematic/medium"),
+        ),
+    )  # fmt: skip
+    sources = {run.source for _, run in grid.wanted()}
+    assert sources == {
+        "hopper/medium-100k",
+        "hopper/medium-200k x0.5 + hopper/expert-100k x0.5",
+        "hopper-morph/expert",
+    }
+    whole = replace(grid, source_size=0)
+    assert "hopper/medium" in {run.source for _, run in whole.wanted()}
