@@ -20,11 +20,11 @@ from shiftgym.domains import episode_steps
 from shiftgym_tools.checking.episodes import JOINS, goes_on
 from shiftgym_tools.checking.examining import Examination
 from shiftgym_tools.checking.plausible import repeated_episodes
+from shiftgym_tools.checking.rounding import ASTRAY
 
 FEW = 0.001  # fraction of replayed rows whose reward or step may differ: states at a threshold
 MANY = 0.01  # and beyond which rewards are no longer this domain's
 OFTEN = 0.1  # fraction of episodes beyond which repeating them is no accident
-ASTRAY = 0.1  # m, rad, m/s, rad/s: ten times what a contact that switches does at worst
 REWARD_CLOSE = 1e-3  # float32 rewards of size 10; the Ant's lag, where it must be guessed
 CONTACT_COST = 0.04  # the most that Ant-v5 charges for contact forces: 5e-4 of 78 squares up to 1
 

@@ -18,8 +18,9 @@ from shiftgym.basics.arrays import Array
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import Domain
 from shiftgym.envs.tasks import TASKS
-from shiftgym_tools.checking.fitting import Verdict, find_fit, judge, runs
+from shiftgym_tools.checking.fitting import ENGINES, Verdict, find_fit, judge, runs
 from shiftgym_tools.checking.replay import FIELDS, Replay, Transitions
+from shiftgym_tools.checking.rounding import explain
 from shiftgym_tools.checking.scanning import Scan
 from shiftgym_tools.reading.layouts import Block, Source
 
@@ -123,12 +124,13 @@ def retrace(
     verdict = find_fit(where, rows, progress)
     if not verdict.confirmed:
         return verdict, retraced
-    retraced.note(numbers, rows, verdict.own.found, found.known[numbers])
+    physics = ENGINES[verdict.own.engine][1]
+    retraced.note(numbers, rows, explain(rows, verdict.own.found, physics), found.known[numbers])
     asked = np.ones(len(found), dtype=bool) if all_rows else _asked(found)
     asked &= found.sane & ~retraced.tried
     for numbers, rows in picked(source, found.sane & (asked.any() if few else _context(asked))):
         fit = judge(where, rows, verdict.own.engine, progress)
-        retraced.note(numbers, rows, fit.found, found.known[numbers])
+        retraced.note(numbers, rows, explain(rows, fit.found, physics), found.known[numbers])
     return verdict, retraced
 
 
