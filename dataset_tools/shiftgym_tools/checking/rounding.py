@@ -13,6 +13,7 @@ from dataclasses import replace as changed
 
 import numpy as np
 
+from shiftgym.envs.locomotion import Locomotion
 from shiftgym.envs.tasks import TASKS
 from shiftgym_tools.checking.replay import FIELDS, Physics, Replay, Transitions, replay
 
@@ -42,8 +43,9 @@ def explain(rows: Transitions, found: Replay, physics: Physics) -> Replay:
     for name in ("qpos", "qvel"):
         values = getattr(found, name)[many]
         moved[name] = values * (1 + ROUNDING * rng.uniform(-1, 1, values.shape))
-    clip = TASKS[found.domain.robot].clip
-    if clip is not None:
+    task = TASKS[found.domain.robot]
+    assert isinstance(task, Locomotion)  # others cannot be replayed
+    if (clip := task.clip) is not None:
         fast = np.abs(moved["qvel"]) >= clip * (1 - ROUNDING)
         known = BEYOND * np.abs(moved["qvel"])
         speeds = np.copysign(rng.uniform(clip, np.maximum(known, clip)), moved["qvel"])
