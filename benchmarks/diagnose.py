@@ -100,9 +100,9 @@ class Options:
         return {"most": self.most, "seeds": self.seeds}
 
 
-def pairs() -> tuple[tuple[str, str], ...]:
-    """List (source, target) of the grid."""
-    return read_grids(GRID)[0].pairs
+def pairs() -> list[tuple[str, str]]:
+    """List (source, target) of the grid, as its table names them."""
+    return read_grids(GRID)[0].called_pairs()
 
 
 def is_own(source: str, target: str) -> bool:

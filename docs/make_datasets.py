@@ -179,14 +179,11 @@ def further_page() -> str:
     """Lay out the page of the domains whose sets are made on the user's machine."""
     packaged = {dataset_name(text).domain.slug for text in packaged_index()}
     known = json.loads((POLICIES / "evaluations.json").read_text())
-    rows, lacking = [], []
+    rows = []
     for slug, of in catalogue().items():
-        top = policy_of(of, "expert") or policy_of(of, "best")
         if of.shift is None or slug in packaged:
             continue
-        if top is None:
-            lacking.append(f"`{slug}`")
-            continue
+        top = top_policy(of)
         table, medium = default_reference(slug), known.get(f"{slug}/medium")
         cells = [f"{known[f'{slug}/random']['random']['return']:,.0f}"]
         cells.append(earned(known[top]["stochastic"]))
@@ -194,10 +191,7 @@ def further_page() -> str:
         named = top.partition("/")[2]
         rows.append([f"`{slug}`", *cells, named, table or "none", f"`shiftgym data make {top}`"])
     heads = ("domain", "random", "best", "medium", "called", "reference", "made by")
-    lines = [FURTHER, *markdown(heads, rows, "lrrrlll"), ""]
-    if lacking:
-        lines += [f"Without a policy so far, {len(lacking)}: {', '.join(lacking)}.", ""]
-    return "\n".join(lines)
+    return "\n".join([FURTHER, *markdown(heads, rows, "lrrrlll"), ""])
 
 
 @cache

@@ -170,7 +170,7 @@ class Grid:
                 f"{self.name} is a start for other grids and names no "
                 f'{"methods" if self.pairs else "pairs"} itself: write `like = "{self.name}"`.'
             )
-        pairs = [(self.sized(source), called(target)) for source, target in self.pairs]
+        pairs = self.called_pairs()
         robots = {target: self.robot(source, target) for source, target in pairs}
         for variant, changed in self.variant.items():
             for robot in dict.fromkeys(robots.values()):
@@ -191,10 +191,12 @@ class Grid:
                                 self.every, self.episodes, self.told,
                             )  # fmt: skip
 
-    def sized(self, source: str) -> str:
-        """Write sources the one way that equal ones are written, of the grid's size."""
-        written = write_sources(source)
-        return of_size(written, self.source_size) if self.source_size else written
+    def called_pairs(self) -> list[tuple[str, str]]:
+        """List the pairs as runs and tables name them, with sources of the grid's size."""
+        sources = [write_sources(source) for source, _ in self.pairs]
+        if self.source_size:
+            sources = [of_size(source, self.source_size) for source in sources]
+        return list(zip(sources, [called(target) for _, target in self.pairs], strict=True))
 
     def robot(self, source: str, target: str) -> str:
         """Name what a pair is of: its robot, or where its policies are evaluated.

@@ -17,6 +17,7 @@ from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.own_code import load_module
 from shiftgym.cli import main
 from shiftgym.reading.anywhere import own_name
+from shiftgym_agents.sweeps.grid import read_grids
 
 ROOT = Path(__file__).parents[3]
 TINY = ["--most", "3", "--seeds", "2", "--rows", "200", "--threads", "1", "--device", "cpu",
@@ -184,6 +185,8 @@ def test_truth_is_the_rule_of_diagnoses_on_a_collected_table(
 def test_pairs_of_the_benchmark_are_of_sets_that_exist() -> None:
     script = load_module(ROOT / "benchmarks/diagnose.py")
     pairs = script.pairs()
+    runs = [run for _, run in read_grids(script.GRID)[0].wanted()]
+    assert set(pairs) == {(run.source, run.target) for run in runs if run.method == "iql"}
     assert len(pairs) == 12 and sum(script.is_own(*pair) for pair in pairs) == 4
     for source, target in pairs:
         one, two = own_name(source), own_name(target)
