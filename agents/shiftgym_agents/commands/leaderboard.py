@@ -10,7 +10,7 @@ import tyro
 
 from shiftgym.basics.errors import DomainError, ShiftgymError
 from shiftgym.datasets.folders import explained
-from shiftgym_agents.reports.leaderboard import SCORE, describe, sections, table
+from shiftgym_agents.reports.leaderboard import SCORE, describe, join_variants, sections, table
 from shiftgym_agents.reports.leaderboard_page import page as write_page
 from shiftgym_agents.reports.results import ENDINGS, is_table, read_results
 from shiftgym_agents.training.artifacts import ELSEWHERE, write_text
@@ -21,6 +21,7 @@ PICTURES = (".png", ".pdf", ".svg")
 def leaderboard(
     results: Annotated[Path, tyro.conf.Positional],
     grids: tuple[str, ...] = (),
+    join: bool = False,
     out: Path | None = None,
     page: Path | None = None,
     json_: Annotated[bool, tyro.conf.arg(name="json")] = False,
@@ -40,6 +41,7 @@ def leaderboard(
     Args:
         results: The table that shiftgym sweep GRID --collect wrote, CSV or Parquet.
         grids: Only these of its grids; all by default.
+        join: Show a grid's variants in one table, as methods of their own.
         out: Draw totals, chances and performance profiles here (.png, .pdf, .svg).
         page: Write an HTML page here whose columns sort.
         json_: Print JSON for programs.
@@ -51,7 +53,8 @@ def leaderboard(
         )
     if out is not None and out.suffix not in PICTURES:
         raise ShiftgymError(f"--out {out}: pictures end in {', '.join(PICTURES)}.")
-    found = sections(read_results(results))
+    read = read_results(results)
+    found = sections(join_variants(read) if join else read)
     names = [section.name for section in found]
     if grids:
         found = [each for each in found if {each.name, each.name.partition(",")[0]} & {*grids}]

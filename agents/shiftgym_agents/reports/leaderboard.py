@@ -10,7 +10,7 @@ interval is above the whole interval of both bars (`bars.py`), and none of its r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,27 @@ def sections(results: Results) -> list[Section]:
         by.setdefault((source, target), []).append(value)
     robots = {row["target"]: _robot(results, row) for row in results.rows}
     return [_section(results, key, by, robots) for key, by in found.items()]
+
+
+def join_variants(results: Results) -> Results:
+    """Make methods of variants: a grid is one section, and has each method once per variant.
+
+    A method that no variant changes, trained once for all of them, keeps its plain name.
+    """
+    runs: dict[tuple[str, str], dict[str, set[tuple[Any, ...]]]] = {}
+    for row in results.rows:
+        own = runs.setdefault((row["grid"], row["method"]), {}).setdefault(row["variant"], set())
+        own.add((row["group"], row["source"], row["target"], row["seed"]))
+    rows = []
+    for row in results.rows:
+        by = runs[row["grid"], row["method"]]
+        first = next(iter(by))
+        if any(own != by[first] for own in by.values()):
+            named = ", ".join(filter(None, (row["method"], row["variant"])))
+            rows.append(dict(row) | {"method": named, "variant": ""})
+        elif row["variant"] == first:
+            rows.append(dict(row) | {"variant": ""})
+    return replace(results, rows=rows)
 
 
 def describe(section: Section) -> dict[str, Any]:

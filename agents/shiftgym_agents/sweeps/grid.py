@@ -42,7 +42,7 @@ from shiftgym.basics.errors import DomainError, ShiftgymError, nearest, shown
 from shiftgym.basics.plain_files import read_plain
 from shiftgym.basics.ranges import Count, CountOrNone, Seed, Size, check_ranges
 from shiftgym.basics.tables import merged
-from shiftgym.scores import tables
+from shiftgym.scores import reference, tables
 from shiftgym_agents.data.opening import unknown_place
 from shiftgym_agents.methods.table import METHODS, method, settings
 from shiftgym_agents.reports.protocols import names as protocol_names
@@ -202,9 +202,16 @@ class Grid:
         """Name what a pair is of: its robot, or where its policies are evaluated.
 
         Raises:
-            DomainError: Sets of two robots, or nobody knows where to evaluate.
+            ShiftgymError: Sets of two robots, nobody knows where to evaluate, or the table of
+                scores lacks the target's domain.
         """
         known = {name: ours(name) for name in names_of(source, target)}
+        own, table = known[target], self.reference.get(target, self.reference.get("", ""))
+        if own is not None and table:
+            try:
+                reference(own.domain, table)
+            except ShiftgymError as error:
+                raise in_a_grid(error, self.name) from error
         found = dict.fromkeys(each.domain.robot for each in known.values() if each)
         if len(found) > 1:
             raise DomainError(f"{self.name}: {source} and {target} are of two robots.")

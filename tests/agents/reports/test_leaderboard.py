@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from shiftgym.cli import main
 from shiftgym.scores import reference
 from shiftgym_agents.methods.table import settings
 from shiftgym_agents.reports.bars import measure_bars
-from shiftgym_agents.reports.leaderboard import describe, sections, table
+from shiftgym_agents.reports.leaderboard import describe, join_variants, sections, table
 from shiftgym_agents.reports.leaderboard_page import page
 from shiftgym_agents.reports.ranking import aggregate, improvement, profile, rank_correlation
 from shiftgym_agents.reports.results import COLUMNS, Results, read_results, write_results
@@ -113,6 +114,25 @@ def test_bold_is_above_both_bars_with_whole_intervals(results: Results) -> None:
         base: {"mean": 1, "low": 1, "high": 1} for base in ("iql-target", "bc")
     }
     assert first["pairs"][0]["scores"] == [80, 81, 82]  # of the last evaluation
+
+
+def test_joined_variants_are_methods_and_what_they_share_stands_once(results: Results) -> None:
+    """OTDF is trained twice; the others, which the variant does not change, once for both."""
+    rows = []
+    for variant, more in (("", 0.0), ("wide", 5.0)):
+        for row in results.rows:
+            own = {"variant": variant}
+            if row["method"] == "otdf" and variant:
+                own |= {"group": f"{row['group']}-wide", "score": row["score"] + more}
+            rows.append(dict(row) | own)
+    groups = results.about["groups"]
+    about = dict(results.about) | {"groups": groups | {f"{k}-wide": v for k, v in groups.items()}}
+    apart = replace(results, rows=rows, about=about)
+    assert [each.name for each in sections(apart)] == ["g", "g, wide"]
+    (section,) = sections(join_variants(apart))
+    by = {each["method"]: each["total"]["mean"] for each in describe(section)["methods"]}
+    assert by == {"otdf, wide": 91, "otdf": 86, "iql-target": 61, "bc": 56, "iql": 46}
+    assert all(len(scores) == 3 for own in section.scores.values() for scores in own.values())
 
 
 def test_a_diverged_run_is_counted_and_never_bold(tmp_path: Path) -> None:

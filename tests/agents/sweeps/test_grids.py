@@ -72,6 +72,10 @@ steps = 30
         ('methods = "iql"', "list of names"),
         ('pairs = ["hopper/medium"]', "source -> target"),
         ('pairs = ["hopper/medium -> ant/medium"]', "two robots"),
+        (
+            'pairs = ["hopper/medium -> hopper-friction-x0p5/medium"]\nreference = "otdf"',
+            "otdf gives no reference for hopper-friction-x0p5. Tables that do: shiftgym",
+        ),
         ('pairs = ["hopper/medium -> hopper-kinetic/medium"]', "mean 'kinematic'"),
         ('preset = "mine"', "no preset 'mine'"),
         ('reference = "d5rl"', "no reference 'd5rl'"),
