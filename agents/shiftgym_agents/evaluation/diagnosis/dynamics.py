@@ -111,13 +111,13 @@ def model_errors(
     fast = backend == "captured" and device.type == "cpu"
     agent = TargetModel([config(most)] * runs, [sample.pair] * runs, list(seeds), device, fast=fast)
     run_stage(agent, agent.stages()[0], backend, progress=progress)
+    model = agent.model
     with torch.no_grad():
-        held = (agent.errors(agent.held.batch()) ** 2).double().cpu().numpy()
+        held = (model.errors(model.held.batch()) ** 2).double().cpu().numpy()
         sweep = agent.data.sweep("source")
-        parts = [(agent.errors(batch) ** 2).double().mean(0) for _, batch in sweep]
+        parts = [(model.errors(batch) ** 2).double().mean(0) for _, batch in sweep]
         scores = agent.source_scores()
-    assert scores is not None
-    places = agent.held.places.cpu().numpy()
+    places = model.held.places.cpu().numpy()
     stretch = sample.target.group[places] + np.arange(runs)[:, None] * (
         sample.target.group.max() + 1
     )
