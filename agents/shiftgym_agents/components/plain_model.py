@@ -79,6 +79,12 @@ class PlainModel:
         return errors.mean(1, keepdim=True).clamp(min=1e-12)
 
     @torch.no_grad()
+    def held_misses(self) -> Tensor:
+        """Give the misses of held-out target rows, `(R, H)`; -inf where a run holds out fewer."""
+        misses = (self.errors(self.held.batch()) ** 2 / self.usual()).mean(-1)
+        return torch.where(self.held.weights[..., 0] > 0, misses, -torch.inf)
+
+    @torch.no_grad()
     def misses(self) -> Tensor:
         """Give every source row's miss, `(R, N)`."""
         usual, sweep = self.usual(), self.agent.data.sweep("source")

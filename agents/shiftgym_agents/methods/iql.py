@@ -255,7 +255,7 @@ class IQL(Agent[C], Generic[C]):
     def update_actor(self, batch: Batch, advantage: Tensor, noise: Noise) -> None:
         """Step the actor by advantage-weighted imitation."""
         rows = batch.target if self.actor_rows == "target" else batch
-        weights = advantage_weights(advantage, self.temperature, self.weight_cap)
+        weights = self.actor_weights(advantage, rows)
         output = self.actor(rows.obs)
         loss = self.actor_loss(self.imitation(output, rows.act), weights)
         penalty = self.policy_penalty(rows, output, noise)
@@ -264,7 +264,12 @@ class IQL(Agent[C], Generic[C]):
         trained = [self._actor] if self.log_std is None else [self._actor, self.log_std]
         minimise(loss if penalty is None else loss + penalty, *trained)
         self.log("actor_loss", loss)
+
+    def actor_weights(self, advantage: Tensor, batch: Batch) -> Tensor:
+        """Give what each row weighs in the actor's loss, `(R, B, 1)`."""
+        weights = advantage_weights(advantage, self.temperature, self.weight_cap)
         self.log("capped_weights", (weights >= self.weight_cap).to(self.dtype))
+        return weights
 
     def actor_loss(self, imitation: Tensor, weights: Tensor) -> Tensor:
         """Give each run's weighted imitation loss `(R,)` from `(R, B, 1)` each."""

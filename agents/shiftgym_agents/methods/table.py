@@ -35,6 +35,7 @@ METHODS = {  # name -> (module and class, what it is in one line); .files are of
     "bosa": (".bosa:BOSA", "TD3 within the support of actions and of dynamics"),
     "mobody": (".mobody:MOBODY", "TD3+BC on data and on a target model's answers"),
     "cql": (".cql:CQL", "conservative Q-learning on source and target data"),
+    "vouch": (".vouch:VOUCH", "IQL on source rows that the target's own data vouch for"),
 }
 
 

@@ -95,21 +95,24 @@ def sections(results: Results) -> list[Section]:
 def join_variants(results: Results) -> Results:
     """Make methods of variants: a grid is one section, and has each method once per variant.
 
-    A method that no variant changes, trained once for all of them, keeps its plain name.
+    Runs that variants share stand once, by the first one's name; a method that no variant changes
+    keeps its plain name.
     """
     runs: dict[tuple[str, str], dict[str, set[tuple[Any, ...]]]] = {}
     for row in results.rows:
         own = runs.setdefault((row["grid"], row["method"]), {}).setdefault(row["variant"], set())
         own.add((row["group"], row["source"], row["target"], row["seed"]))
-    rows = []
-    for row in results.rows:
-        by = runs[row["grid"], row["method"]]
-        first = next(iter(by))
-        if any(own != by[first] for own in by.values()):
-            named = ", ".join(filter(None, (row["method"], row["variant"])))
-            rows.append(dict(row) | {"method": named, "variant": ""})
-        elif row["variant"] == first:
-            rows.append(dict(row) | {"variant": ""})
+    names: dict[tuple[str, str, str], str] = {}
+    for (grid, method), by in runs.items():
+        first = {frozenset(own): variant for variant, own in reversed(by.items())}
+        for variant in first.values():
+            told = (method, variant) if len(first) > 1 else (method,)
+            names[grid, method, variant] = ", ".join(filter(None, told))
+    rows = [
+        dict(row) | {"method": names[key], "variant": ""}
+        for row in results.rows
+        if (key := (row["grid"], row["method"], row["variant"])) in names
+    ]
     return replace(results, rows=rows)
 
 

@@ -119,16 +119,16 @@ def test_bold_is_above_both_bars_with_whole_intervals(results: Results) -> None:
 def test_joined_variants_are_methods_and_what_they_share_stands_once(results: Results) -> None:
     """OTDF is trained twice; the others, which the variant does not change, once for both."""
     rows = []
-    for variant, more in (("", 0.0), ("wide", 5.0)):
+    for variant, more in (("", 0.0), ("deep", 0.0), ("wide", 5.0)):  # OTDF knows no "deep"
         for row in results.rows:
             own = {"variant": variant}
-            if row["method"] == "otdf" and variant:
+            if row["method"] == "otdf" and variant == "wide":
                 own |= {"group": f"{row['group']}-wide", "score": row["score"] + more}
             rows.append(dict(row) | own)
     groups = results.about["groups"]
     about = dict(results.about) | {"groups": groups | {f"{k}-wide": v for k, v in groups.items()}}
     apart = replace(results, rows=rows, about=about)
-    assert [each.name for each in sections(apart)] == ["g", "g, wide"]
+    assert [each.name for each in sections(apart)] == ["g", "g, deep", "g, wide"]
     (section,) = sections(join_variants(apart))
     by = {each["method"]: each["total"]["mean"] for each in describe(section)["methods"]}
     assert by == {"otdf, wide": 91, "otdf": 86, "iql-target": 61, "bc": 56, "iql": 46}
