@@ -12,15 +12,18 @@ what is decided. Nothing is trained but what comes before the policy.
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import torch
 import tyro
 
 from shiftgym.basics.pages import markdown
+from shiftgym.datasets.names import dataset_name
 from shiftgym.datasets.pair import Pair
 from shiftgym_agents.methods.vouch import VOUCH, VOUCHED, VouchConfig
 from shiftgym_agents.sweeps.grid import read_grids
+from shiftgym_agents.training.artifacts import write_text
 from shiftgym_agents.training.running import run_stage
 
 ROBOTS = ("hopper", "walker2d", "halfcheetah", "ant")
@@ -43,6 +46,10 @@ def main(
     torch.set_num_threads(1)
     (grid,) = read_grids("laptop")
     rows: list[tuple[str, ...]] = []
+    if out is not None and out.exists():  # robots that were measured before stay
+        with out.open(newline="") as file:
+            known = [tuple(row) for row in csv.reader(file)][1:]
+        rows = [row for row in known if dataset_name(row[1]).domain.robot not in robots]
     for robot in robots:
         asked = [(f"{robot}-{s}/medium-{size}", f"{robot}-{s}/medium") for s in OWN]
         asked += [(f"{robot}/medium-{size}", f"{robot}-{s}/medium") for s in SHIFTS]
@@ -58,9 +65,10 @@ def main(
             numbers = (f"{float(values[run]):.3f}" for values in found)
             rows.append((*names, str(seed), *numbers, f"{float(agent.joins[run]):.0f}"))
         print("\n".join(markdown(COLUMNS, rows[-len(runs) :], "lllrrrr")), flush=True)
-    if out is not None:
-        with out.open("w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
+        if out is not None:
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
+            write_text(out, text.getvalue())
 
 
 if __name__ == "__main__":

@@ -7,14 +7,11 @@ data/selection.txt    what it shows and what it does not, in words; without the 
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-from shiftgym.basics.pages import markdown
 from shiftgym_agents.reports.selection import Row, mean_of, ordered_methods, read_rows, table
 
 HERE = Path(__file__).parent
@@ -41,7 +38,7 @@ data, whose error at a source row is read against its own error on held-out targ
 
 A row's score is no return. A false row may be worth keeping, and a true one may teach nothing; but
 a method whose idea is to tell them apart should be able to.
-{body}{tests}
+{body}
 ## Measure a method
 
 ```
@@ -62,27 +59,11 @@ methods on all robots.
 """
 
 
-TESTS = """
-## Two tests of a source
-
-[`vouch`](agents.md#our-own) asks two things of a source before it learns. Here sources are of known
-kind: of the target's own domain and policy ("own"), which ought to join, and of the unshifted
-robot. *Vouched* is the mean weight of source rows in the critics: 0.95 is to be expected where
-dynamics are the same. *Ratio of clones* is the held-out error of a clone that also learned from the
-source, over that of one of target rows alone; where it is better by 4 *deviations* of the mean,
-the source may teach value and policy (*join*, of seeds).
-
-{table}
-
-Data: [{name}](data/{name}), by `python benchmarks/vouch.py --out docs/data/{name}`.
-"""
-
-
 def main(data: Path = HERE / "data" / "selection.csv", page: Path = HERE / "selection.md") -> None:
     """Write the page."""
     rows = read_rows(data)
     body = recorded(data, rows) if rows else NOTHING
-    page.write_text(PAGE.format(body=body, tests=two_tests(data.with_name("vouch_tests.csv"))))
+    page.write_text(PAGE.format(body=body))
     print(f"Wrote {page}: {len(rows)} rows")
 
 
@@ -120,27 +101,6 @@ def summary(rows: Sequence[Row], measured: Sequence[Mapping[str, Any]]) -> list[
         cells += [str(len(own)), f"{sum(seconds) / max(1, len(seconds)):.0f}"]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return lines
-
-
-def two_tests(path: Path) -> str:
-    """Lay out what VOUCH's tests said of sources of known kind, a line per pair."""
-    if not path.exists():
-        return ""
-    with path.open(newline="") as file:
-        found = list(csv.DictReader(file))
-    rows = []
-    for names in dict.fromkeys((each["source"], each["target"]) for each in found):
-        own = [each for each in found if (each["source"], each["target"]) == names]
-        vouched, ratio, better = (
-            [float(each[name]) for each in own] for name in ("vouched", "ratio", "deviations")
-        )
-        joins = sum(each["joins"] == "1" for each in own)
-        kind = "own" if names[0].partition("/")[0] == names[1].partition("/")[0] else ""
-        numbers = (f"{mean(vouched):.2f}", f"{mean(ratio):.2f}")
-        beyond = f"{min(better):.1f} to {max(better):.1f}"
-        rows.append((*names, kind, *numbers, beyond, f"{joins} of {len(own)}"))
-    head = ("source", "target", "", "vouched", "ratio of clones", "deviations", "join")
-    return TESTS.format(table="\n".join(markdown(head, rows, "lllrrrr")), name=path.name)
 
 
 def told(about: Mapping[str, Any]) -> str:
