@@ -26,7 +26,15 @@ from typing import Any
 from shiftgym.basics.errors import ShiftgymError
 from shiftgym_agents.sweeps.checking import check_group
 from shiftgym_agents.sweeps.grid import Grid, Wanted
-from shiftgym_agents.sweeps.sets import Facts, Library, is_here, names_of, ours, robot_of
+from shiftgym_agents.sweeps.sets import (
+    Facts,
+    Library,
+    check_free,
+    is_here,
+    names_of,
+    ours,
+    robot_of,
+)
 from shiftgym_agents.training.artifacts import read_json
 from shiftgym_agents.training.records import fits
 
@@ -194,6 +202,9 @@ def plan(
             check_group(group, library, seen)
     needed = dict.fromkeys(name for group in rest for name in group.datasets)
     missing = tuple(name for name in needed if ours(name) is not None and not is_here(name))
+    if check:
+        for name in missing:
+            check_free(name)
     return Plan(tuple(grids), wanted, groups, missing, library.known(needed))
 
 

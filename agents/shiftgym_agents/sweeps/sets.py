@@ -21,9 +21,10 @@ from shiftgym.basics.errors import DomainError, ShiftgymError, shown
 from shiftgym.basics.own_code import LARGEST
 from shiftgym.basics.plain_files import read_plain
 from shiftgym.datasets.canonical import canonical_table
-from shiftgym.datasets.load import find, locate
+from shiftgym.datasets.load import find, is_installed, locate
 from shiftgym.datasets.names import DatasetName, usual_size
 from shiftgym.datasets.packaged import packaged_index
+from shiftgym.datasets.store import dataset_path
 from shiftgym.domains import Domain
 from shiftgym.reading.anywhere import own_name
 from shiftgym_agents.data.opening import load_set
@@ -159,6 +160,16 @@ def is_here(name: str) -> bool:
     except ShiftgymError:
         return False
     return True
+
+
+def check_free(name: str) -> None:
+    """Refuse a set of shiftgym whose folder holds something else: it would not be made there.
+
+    Raises:
+        ShiftgymError: The message has the command that makes it anew.
+    """
+    if is_installed(dataset_path(own := find(name))):
+        locate(own)
 
 
 # --- what a grid tells ----------------------------------------------------------------------------
