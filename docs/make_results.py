@@ -6,7 +6,8 @@ data/earlier_data.txt                   what to know first of pages that were re
 leaderboard.md  leaderboard.html  results/leaderboard-<grid>.png  results/curves-<grid>.png
 
 `shiftgym leaderboard` does the statistics, the table and its picture; what is added here is the
-words around them, how the runs were trained, and learning curves.
+words around them, how the runs were trained, and learning curves. `board` shows another grid on a
+page of its own (`make_vouch.py`, `make_tabb_open.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shiftgym_agents.reports.leaderboard import Section, sections
+from shiftgym_agents.reports.leaderboard import Section, join_variants, sections
 from shiftgym_agents.reports.leaderboard_page import page
 from shiftgym_agents.reports.leaderboard_pictures import draw
 from shiftgym_agents.reports.report import draw_curves
@@ -46,6 +47,18 @@ packaged sets. To make it: `shiftgym sweep leaderboard --dry` says how long it t
 ranks, draws and writes a page whose columns sort.
 """
 
+BOARD = """
+## {title}
+
+![totals]({picture})
+
+```{{raw}} html
+:file: {name}.html
+```
+
+Data: [{name}.csv](data/{name}.csv), [{name}.json](data/{name}.json).
+"""
+
 
 def main(table: Path = HERE / "data" / "leaderboard.csv", out: Path = HERE) -> None:
     """Write the page."""
@@ -63,9 +76,21 @@ def main(table: Path = HERE / "data" / "leaderboard.csv", out: Path = HERE) -> N
         parts.append(pictures(results, section, out))
     files = (table.with_suffix(ending) for ending in (".csv", ".parquet", ".json"))
     listed = ", ".join(f"[{file.name}](data/{file.name})" for file in files if file.exists())
-    parts += [trained(results.about), f"\nData: {listed}.\n"]
+    parts += [f"## How\n\n{trained(results.about)}", f"\nData: {listed}.\n"]
     (out / "leaderboard.md").write_text("\n".join(part for part in parts if part))
     print(f"Wrote {out / 'leaderboard.md'}: {', '.join(section.name for section in found)}")
+
+
+def board(table: Path, title: str, out: Path) -> str:
+    """Write a grid's table and picture; give the lines that show them, if it was trained."""
+    if not table.exists():
+        return ""
+    results = join_variants(read_results(table))
+    (out / f"{table.stem}.html").write_text(page(sections(results)))
+    picture = f"results/leaderboard-{table.stem}.png"
+    draw(sections(results), out / picture)
+    told = BOARD.format(title=title, picture=picture, name=table.stem)
+    return told + "\n" + trained(results.about)
 
 
 def pictures(results: Results, section: Section, out: Path) -> str:
@@ -91,7 +116,7 @@ def trained(about: Mapping[str, Any]) -> str:
     runs = sum(group["runs"] for group in groups)
     when = " to ".join(dict.fromkeys((dates[0], dates[-1])))
     return (
-        f"## How\n\n{runs:,} runs in {len(groups)} groups, {hours:,.1f} hours of training, "
+        f"{runs:,} runs in {len(groups)} groups, {hours:,.1f} hours of training, "
         f"{when}, on {', '.join(machines)}; {'; '.join(versions)}.\n"
     )
 

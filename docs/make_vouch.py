@@ -14,13 +14,9 @@ import csv
 from pathlib import Path
 from statistics import mean
 
-from make_results import trained, words
+from make_results import board, words
 
 from shiftgym.basics.pages import markdown
-from shiftgym_agents.reports.leaderboard import join_variants, sections
-from shiftgym_agents.reports.leaderboard_page import page
-from shiftgym_agents.reports.leaderboard_pictures import draw
-from shiftgym_agents.reports.results import read_results
 
 HERE = Path(__file__).parent
 PAGE = """\
@@ -61,17 +57,6 @@ Data: [{name}](data/{name}), by
 NOTHING = """
 Its scores are not recorded yet: `shiftgym sweep vouch` and `shiftgym sweep vouch-parts` train them.
 """
-BOARD = """
-## {title}
-
-![totals]({picture})
-
-```{{raw}} html
-:file: {name}.html
-```
-
-Data: [{name}.csv](data/{name}.csv), [{name}.json](data/{name}.json).
-"""
 TITLES = {"vouch": "Beside what it must beat", "vouch-parts": "What its parts are worth"}
 
 
@@ -108,18 +93,6 @@ def two_tests(path: Path) -> str:
         rows.append((*names, kind, *numbers, beyond, f"{joins} of {len(own)}"))
     head = ("source", "target", "", "vouched", "ratio of clones", "deviations", "join")
     return TESTS.format(table="\n".join(markdown(head, rows, "lllrrrr")), name=path.name)
-
-
-def board(table: Path, title: str, out: Path) -> str:
-    """Write a grid's table and picture; give the lines that show them, if it was trained."""
-    if not table.exists():
-        return ""
-    results = join_variants(read_results(table))
-    (out / f"{table.stem}.html").write_text(page(sections(results)))
-    picture = f"results/leaderboard-{table.stem}.png"
-    draw(sections(results), out / picture)
-    told = BOARD.format(title=title, picture=picture, name=table.stem)
-    return told + "\n" + trained(results.about).replace("## How\n\n", "")
 
 
 if __name__ == "__main__":
