@@ -20,8 +20,8 @@ Here each is changed alone, on four of the leaderboard's pairs in the
 [laptop protocol](sweeps.md#a-protocol-that-fits-a-laptop), so that a reader sees how much the
 reconstruction matters. `no-source-rows` is no reading: TABB without any source row.
 
-- **anchor** (`anchor-shared`, `anchor-polyak`): the mismatch is measured by the running value, or by
-  its Polyak copy, in place of a value of its own that learned from target rows before;
+- **anchor** (`anchor-shared`, `anchor-polyak`): the mismatch is measured by the running value, or
+  by its Polyak copy, in place of a value of its own that learned from target rows before;
 - **latent_spread** (`spread-variance`, `spread-identity`): latents' errors weigh by their variance,
   or all alike, in place of one over their variance;
 - **weight_scale** (`scale-median`, `scale-one`): the mismatch is divided by its median over the

@@ -8,8 +8,9 @@ them:
               held-out target rows that it misses by as much (a conformal test). Source rows weigh
               min(1, p / level): of the target's own domain nine tenths count in full
     policy  : two clones of the behaviour, one of target rows, one of those and of source rows by
-              the same weights. Only where the second imitates held-out target rows better, value
-              and policy learn from these source rows, too (`source_policy`)
+              the same weights, on half of the target rows. The log of their errors is averaged over
+              each stretch of the other half; only where the second's is less by 4 deviations of the
+              mean, value and policy learn from these source rows, too (`source_policy`)
     actor   : weights imitation + (1 - imitation) w / mean w,   w = min(exp(temperature A), cap)
 
 With little data of one behaviour, imitation is hard to beat, and weights that few rows carry lose
