@@ -83,7 +83,7 @@ class Options:
 
     robots: tuple[str, ...] = ()
     trained: Path | None = None
-    most: Count = 5_000
+    most: Count = 10_000
     seeds: Size = 3
     threads: Threads = 0
     device: str = "auto"

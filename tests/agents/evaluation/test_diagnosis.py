@@ -18,6 +18,7 @@ from shiftgym_agents.evaluation.diagnosis import dynamics, filters, overlap, tri
 from shiftgym_agents.evaluation.diagnosis.sample import Side, draw
 from shiftgym_agents.evaluation.diagnosis.verdict import HARMS, HELPS, NEITHER, Evidence, judge
 from shiftgym_agents.evaluation.diagnosis.whole import Options, check, named
+from shiftgym_agents.sweeps.grid import read_grids
 
 CPU = torch.device("cpu")
 
@@ -340,6 +341,16 @@ def test_verdicts_are_rarely_given_by_chance(spreads: tuple[float, ...]) -> None
     for _ in range(200):
         given += by_chance(rng, (50, 50, 50, 50, 50), spreads) != NEITHER
     assert given <= 20
+
+
+@pytest.mark.parametrize("name", [*trials.ALONE, *trials.USING])
+def test_trainings_are_of_the_sizes_of_the_laptop_protocol(name: str) -> None:
+    (grid,) = read_grids("laptop")
+    asked = grid.config(name, "hopper", {})
+    config = vars(trials.short(name, shiftgym.domain("hopper"), 700))
+    alike = {*trials.SIZES, "temperature", "normalize_states"} & {*config}
+    assert {key: config[key] for key in alike} == {key: asked[key] for key in alike}
+    assert config["steps"] == 700
 
 
 def test_a_source_that_adds_more_than_two_spreads_is_mostly_found() -> None:

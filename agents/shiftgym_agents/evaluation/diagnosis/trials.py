@@ -1,8 +1,9 @@
 """Train with and without the source, for a short budget, where there is an environment.
 
 Run directories are plain ones (`shiftgym report` reads them), and what a stopped diagnosis left is
-gone on with. So early in a training values are not yet right: advantages weigh at a temperature of
-1 at most. Pre-training is short, too.
+gone on with. Trainings are of the sizes of the laptop protocol, which learn most in few minutes. So
+early in a training values are not yet right: advantages weigh at a temperature of 1 at most.
+Pre-training is short, too.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from shiftgym_agents.training.trainer import Trainer
 ALONE = ("bc", "iql-target")
 USING = ("iql", "otdf", "tabb")
 TEMPERATURE = 1.0
+SIZES = {"width": 128, "batch": 64, "learning_rate": 1e-3}  # of the laptop protocol
+INPUTS = "target"  # observations are standardised by its rows, as there, by methods that can
 PRETRAINING = 2_000  # updates of each stage
 SUPPORT = 0.5  # published for pairs with the same joints
 C = TypeVar("C", bound=Config)
@@ -57,7 +60,9 @@ def supported(config: C, where: Place) -> C:
 
 def short(name: str, where: Place, most: int) -> Config:
     """Give a method's hyperparameters for a short training."""
-    config: Any = shortened(settings(name, where, steps=most), min(most, PRETRAINING))
+    config: Any = shortened(settings(name, where, steps=most, **SIZES), min(most, PRETRAINING))
+    if hasattr(config, "normalize_states"):
+        config = replace(config, normalize_states=INPUTS)
     if getattr(config, "temperature", 0.0) > TEMPERATURE:
         config = replace(config, temperature=TEMPERATURE)
     return supported(config, where)

@@ -34,8 +34,8 @@ class Options:
     """Folder of the report, and of the trainings."""
     quick: bool = False
     """Look at the data alone and train no policies."""
-    most: Count = 5_000
-    """Updates of each model, classifier, pre-training stage and training, at most; 5,000 take
+    most: Count = 10_000
+    """Updates of each model, classifier, pre-training stage and training, at most; 10,000 take
     minutes on two cores."""
     seeds: Size = 3
     """Seeds of models and trainings."""
