@@ -86,9 +86,10 @@ def board(table: Path, title: str, out: Path) -> str:
     if not table.exists():
         return ""
     results = join_variants(read_results(table))
-    (out / f"{table.stem}.html").write_text(page(sections(results)))
+    found = sections(results)
+    (out / f"{table.stem}.html").write_text(page(found))
     picture = f"results/leaderboard-{table.stem}.png"
-    draw(sections(results), out / picture)
+    draw(found, out / picture)
     told = BOARD.format(title=title, picture=picture, name=table.stem)
     return told + "\n" + trained(results.about)
 

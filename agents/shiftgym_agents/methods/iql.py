@@ -104,7 +104,8 @@ class IQL(Agent[C], Generic[C]):
         pretraining() -> [Stage, ...]             5  stages before this one
 
     and, where it needs them, `critic_errors`, `actor_loss`, which rows the value and the actor
-    learn from (`value_rows`, `actor_rows`), and what the networks read (`critic_inputs`, ...).
+    learn from (`value_rows`, `actor_rows`) and by what weights (`value_weights`, `actor_weights`),
+    and what the networks read (`critic_inputs`, ...).
     """
 
     config_class = IQLConfig
@@ -230,7 +231,7 @@ class IQL(Agent[C], Generic[C]):
         inputs = self.value_inputs(rows)
         advantage = best - self.value(inputs)
         own = advantage[:, rows.sources :] if self.value_rows == "target" else advantage
-        loss = weighted_mean(expectile(own, self.level))
+        loss = weighted_mean(expectile(own, self.level), self.value_weights(rows))
         minimise(loss, self.value)
         self.log("value_loss", loss)
         if self.config.advantage == "new_v":
@@ -238,6 +239,10 @@ class IQL(Agent[C], Generic[C]):
                 advantage = best - self.value(inputs)
         advantage = advantage.detach()
         return advantage[:, rows.sources :] if self.actor_rows == "target" else advantage
+
+    def value_weights(self, batch: Batch) -> Tensor | None:
+        """Give what the rows that the value learns from weigh, `(R, B, 1)`; None for all alike."""
+        return None
 
     def update_critics(
         self, pairs: Tensor, y: Tensor, weights: Tensor | None, batch: Batch

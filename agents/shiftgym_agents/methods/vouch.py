@@ -35,7 +35,7 @@ from shiftgym.basics.ranges import Count, CountOrNone, Share, SomeShare
 from shiftgym_agents.components.holdout import PIECES, HoldOut
 from shiftgym_agents.components.plain_model import PlainModel
 from shiftgym_agents.core.agent import Noise, Stage
-from shiftgym_agents.core.losses import expectile, weighted_mean
+from shiftgym_agents.core.losses import weighted_mean
 from shiftgym_agents.core.nets import minimise
 from shiftgym_agents.data.batches import Batch
 from shiftgym_agents.methods.iql import IQL, IQLConfig
@@ -163,14 +163,9 @@ class VOUCH(IQL[VouchConfig]):
         weights = batch.source.columns[VOUCHED]
         return batch, batch.on_source(weights if self.config.source_critic else 0 * weights, 1.0)
 
-    def update_value(self, batch: Batch, best: Tensor) -> Tensor:
-        """Step the value on weighted rows; return advantages."""
-        inputs = self.value_inputs(batch)
-        advantage = best - self.value(inputs)
-        loss = weighted_mean(expectile(advantage, self.level), self.vouched(batch))
-        minimise(loss, self.value)
-        self.log("value_loss", loss)
-        return advantage.detach()
+    def value_weights(self, batch: Batch) -> Tensor:
+        """Weigh source rows in the value as in the policy."""
+        return self.vouched(batch)
 
     def actor_weights(self, advantage: Tensor, batch: Batch) -> Tensor:
         """Mix weights of advantage with plain imitation, by rows' weights, `(R, B, 1)`."""

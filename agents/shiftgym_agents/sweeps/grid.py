@@ -184,7 +184,7 @@ class Grid:
                     for source, target in own:
                         known = ours(target)
                         config = self.config(name, known and known.domain.robot, changed)
-                        table = self.reference.get(target, self.reference.get("", ""))
+                        table = self.scores_of(target)
                         for k in range(self.seeds):
                             yield variant, Wanted(
                                 name, config, source, target, self.first_seed + k, table,
@@ -198,6 +198,10 @@ class Grid:
             sources = [of_size(source, self.source_size) for source in sources]
         return list(zip(sources, [called(target) for _, target in self.pairs], strict=True))
 
+    def scores_of(self, target: str) -> str:
+        """Name the table of scores of a target; nothing for its own."""
+        return self.reference.get(target, self.reference.get("", ""))
+
     def robot(self, source: str, target: str) -> str:
         """Name what a pair is of: its robot, or where its policies are evaluated.
 
@@ -206,7 +210,7 @@ class Grid:
                 scores lacks the target's domain.
         """
         known = {name: ours(name) for name in names_of(source, target)}
-        own, table = known[target], self.reference.get(target, self.reference.get("", ""))
+        own, table = known[target], self.scores_of(target)
         if own is not None and table:
             try:
                 reference(own.domain, table)
