@@ -229,9 +229,16 @@ def test_actions_that_earn_less_have_a_negative_advantage() -> None:
     for arrays in (source, target):
         arrays["rewards"] = arrays["actions"][:, 0].copy()
         arrays["terminated"][:] = True
-    pair = pair_of(source, target, bounds=(-1.0, 1.0))
-    found = worth.advantage(pair, np.arange(300) // 30, [0], 100, CPU, "eager")
-    assert found.high < -0.1 and found.better < 0.2 and found.apart > 0.1
+    found = []
+    for unit in (1, 1_000):  # observations in metres, and in millimetres
+        for arrays in (source, target):
+            arrays["observations"] *= unit
+            arrays["next_observations"] *= unit
+        pair = pair_of(source, target, bounds=(-1.0, 1.0))
+        found.append(worth.advantage(pair, np.arange(300) // 30, [0], 100, CPU, "eager"))
+    for each in found:
+        assert each.high < -0.1 and each.better < 0.2 and each.apart > 0.1
+    assert found[1].mean == pytest.approx(found[0].mean, rel=0.02)
 
 
 def test_filters_agree_with_themselves_and_not_with_their_opposite() -> None:

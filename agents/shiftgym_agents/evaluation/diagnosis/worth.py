@@ -5,7 +5,8 @@
 
 where b imitates either dataset, and Q are critics that IQL learned from the target data alone: in
 units of the deviation of Q over the target's own rows. Critics know nothing of actions that are
-far from the data; how far the two imitators act apart is told beside it.
+far from the data; how far the two imitators act apart is told beside it. All are of the sizes of
+the trainings, and read observations in deviations of the data that they learn from.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from shiftgym.basics.statistics import bootstrap_interval
 from shiftgym_agents.core.agent import Agent
 from shiftgym_agents.data.pairs import ArrayPair
 from shiftgym_agents.data.sources import Arrays, origins_of, parts_of
+from shiftgym_agents.evaluation.diagnosis.trials import INPUTS, SIZES
 from shiftgym_agents.methods.table import method, settings
 from shiftgym_agents.training.running import run_stage
 
@@ -123,20 +125,26 @@ def advantage(
     count = len(pair.target["rewards"])
     picked = np.unique(np.linspace(0, count - 1, min(ROWS, count)).astype(int))
     size, acted = critics.obs_size, critics.act_size
+    ours, theirs = _acts(imitators, np.asarray(pair.target["observations"])[picked])
     with torch.no_grad():
         rows = critics.data.rows_of("target", 0)[torch.from_numpy(picked).to(device)]
-        obs = rows[:, :size].expand(2 * runs, -1, -1)
-        acts = torch.tanh(imitators.actor(obs)[..., :acted])
-        ours, theirs = acts[:runs], acts[runs:]
+        obs = rows[:, :size].expand(runs, -1, -1)
         own = rows[:, size : size + acted].expand(runs, -1, -1)
-        usual = critics.min_q(obs[:runs], own)
-        scale = usual.std(1, keepdim=True).clamp(min=1e-6)
-        gain: Tensor = (critics.min_q(obs[:runs], theirs) - critics.min_q(obs[:runs], ours)) / scale
+        scale = critics.min_q(obs, own).std(1, keepdim=True).clamp(min=1e-6)
+        gain: Tensor = (critics.min_q(obs, theirs) - critics.min_q(obs, ours)) / scale
         apart = float((ours - theirs).abs().mean())
     gains = gain[..., 0].double().cpu().numpy()
     low, high = _interval(gains, groups[picked])
     better = float((gains > 0).mean())
     return Advantage(float(gains.mean()), low, high, better, apart)
+
+
+def _acts(imitators: Agent[Any], obs: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Give what imitators of the target and of the source do at `(N, O)`, in half boxes."""
+    policy = imitators.policy()
+    acts = policy.act(np.broadcast_to(obs, (len(policy.shift), *obs.shape)))
+    ours, theirs = torch.from_numpy((acts - policy.center) / policy.half).float().chunk(2)
+    return ours.to(imitators.device), theirs.to(imitators.device)
 
 
 def _interval(gains: np.ndarray, groups: np.ndarray, resamples: int = 1_000) -> tuple[float, float]:
@@ -163,7 +171,7 @@ def _trained(
     backend: Literal["eager", "captured"],
     progress: Callable[[str, int], Any] | None,
 ) -> Agent[Any]:
-    config = settings(name, pairs[0].domain, steps=most)
+    config = settings(name, pairs[0].domain, steps=most, normalize_states=INPUTS, **SIZES)
     fast = backend == "captured" and device.type == "cpu"
     agent = method(name)(config, list(pairs), list(seeds), device, fast=fast)
     for stage in agent.stages():
