@@ -17,7 +17,6 @@ import cProfile
 import pstats
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from typing import Any
 import figures
 import numpy as np
 import torch
-import tyro
 from plain_iql import PlainIQL
 from tqdm import tqdm
 
@@ -230,4 +228,4 @@ def misses(rows: list[dict[str, Any]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options)))
+    figures.command(main, Options, __doc__)

@@ -26,7 +26,6 @@ from typing import Any
 
 import figures
 import numpy as np
-import tyro
 
 from shiftgym.basics.machine import usable_cpus
 from shiftgym.datasets.flat import Flat, episode_bounds
@@ -172,4 +171,4 @@ def act_only(job: Job, flat: Flat) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options)))
+    figures.command(main, Options, __doc__)

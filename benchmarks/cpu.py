@@ -27,7 +27,6 @@ from typing import Any
 
 import figures
 import torch
-import tyro
 
 from agents import contestant, random_pair, turn
 from shiftgym.basics.machine import processor_name, usable_cpus
@@ -221,4 +220,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options)))
+    figures.command(main, Options, __doc__)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,7 +26,6 @@ from typing import Any
 import figures
 import h5py
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 import shiftgym
@@ -169,4 +167,4 @@ def _bar(name: str, value: float, bar: float, met: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options, description=__doc__)))
+    figures.command(main, Options, __doc__)

@@ -15,15 +15,14 @@ diagnosis that was stopped goes on. Exits with 1 if something failed.
 from __future__ import annotations
 
 import json
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import figures
 import numpy as np
-import tyro
 
 from shiftgym.basics.errors import ShiftgymError, StoppedError
 from shiftgym.basics.pages import markdown
@@ -246,10 +245,4 @@ def _store(options: Options, found: Mapping[str, Any], truth: Mapping[str, Any])
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(
-            main(tyro.cli(Options, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
-        )
-    except ShiftgymError as error:
-        print(f"diagnose: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    figures.command(main, Options, __doc__)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ import env_contestants as who
 import figures
 import gymnasium as gym
 import numpy as np
-import tyro
 from env_page import page, table
 from tqdm import tqdm
 
@@ -174,4 +172,4 @@ def flags(options: Options) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options, description=__doc__)))
+    figures.command(main, Options, __doc__)

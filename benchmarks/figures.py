@@ -6,11 +6,30 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import tyro
+
+from shiftgym.basics.errors import ShiftgymError
 from shiftgym.basics.machine import processor_name, usable_cpus
+
+T = TypeVar("T")
+
+
+def command(main: Callable[[T], int | None], options: type[T], about: str | None) -> None:
+    """Run a benchmark with the options of its command line, and end the process with its status.
+
+    What the user can mend is told in a line, as `shiftgym` does.
+    """
+    flags = (tyro.conf.FlagCreatePairsOff,)
+    try:
+        sys.exit(main(tyro.cli(options, description=about, config=flags)))
+    except ShiftgymError as error:
+        print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 def load() -> float:

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import figures
 import torch
-import tyro
 from torch import Tensor
 
 from shiftgym_agents.core import nets, networks
@@ -212,4 +212,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options)))
+    figures.command(main, Options, __doc__)

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import datetime
 import statistics
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,6 @@ from typing import Any
 
 import figures
 import numpy as np
-import tyro
 
 import shiftgym
 from shiftgym.basics.machine import usable_cpus
@@ -197,4 +195,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options, description=__doc__)))
+    figures.command(main, Options, __doc__)

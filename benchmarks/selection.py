@@ -27,11 +27,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import figures
 import torch
-import tyro
 from tqdm import tqdm
 
-from shiftgym.basics.errors import DomainError, ShiftgymError
+from shiftgym.basics.errors import DomainError
 from shiftgym.basics.machine import usable_cpus
 from shiftgym.datasets.locks import locked
 from shiftgym.making import domain
@@ -235,10 +235,4 @@ def show(options: Options, rows: list[dict[str, str]]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(
-            main(tyro.cli(Options, description=__doc__, config=(tyro.conf.FlagCreatePairsOff,)))
-        )
-    except ShiftgymError as error:
-        print(f"selection: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    figures.command(main, Options, __doc__)

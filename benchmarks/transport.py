@@ -20,7 +20,6 @@ from typing import Any
 
 import figures
 import torch
-import tyro
 
 from shiftgym.basics.machine import usable_cpus
 from shiftgym_agents.components.transport import Transport, solve
@@ -109,4 +108,4 @@ def measure(device: str, options: Options) -> dict[str, Any]:
 MAC = sys.platform == "darwin"  # where ru_maxrss counts bytes
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, description=__doc__))
+    figures.command(main, Options, __doc__)
