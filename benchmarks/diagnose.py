@@ -9,14 +9,16 @@ verdict of its scores. In a third of the pairs the source is of the target's own
 help; what others do is measured. Without --trained the pairs are diagnosed alone.
 
 Each pair is diagnosed with the defaults. What stands in the file is not measured again, and a
-diagnosis that was stopped goes on. Exits with 1 if something failed.
+diagnosis that was stopped goes on. Two cores do as much with one thread each: `--threads 1
+--robots hopper ant` beside `--threads 1 --robots walker2d halfcheetah`, into one file. Exits with 1
+if something failed.
 """
 
 from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ import numpy as np
 from shiftgym.basics.errors import ShiftgymError, StoppedError
 from shiftgym.basics.pages import markdown
 from shiftgym.basics.ranges import Count, Size, Threads, check_ranges
+from shiftgym.datasets.locks import locked
 from shiftgym.datasets.names import dataset_name
 from shiftgym.datasets.pair import Pair
 from shiftgym_agents.commands.diagnose import shown, write
@@ -45,7 +48,7 @@ PAGE = """\
 Verdicts of [`shiftgym diagnose`](diagnose.md) with its defaults ({most:,} updates, {seeds} seeds)
 beside the verdict that the same rule gives of longer trainings: the grid `{grid}`, in the
 [laptop protocol](sweeps.md#a-protocol-that-fits-a-laptop), five seeds. *By the data* is what it
-forecasts before any training. Minutes are of {threads} threads with nothing beside. Rows marked
+forecasts before any training. Minutes are of {machine}. Rows marked
 "own" have a source of the target's own domain and policy. {agree}
 
 ```
@@ -121,9 +124,10 @@ def measure(source: str, target: str, options: Options) -> dict[str, Any]:
         device=options.device,
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
+    machine = figures.machine(figures.load())
     found = shown(Pair(source, target), asked)
     write(found, out)
-    return found.told
+    return found.told | {"machine": machine}
 
 
 def truths(table: Path) -> dict[str, Any]:
@@ -189,16 +193,7 @@ def summary(found: Mapping[str, Any], truth: Mapping[str, Any]) -> str:
 
 
 def main(options: Options) -> int:
-    found: dict[str, Any] = {}
-    truth: dict[str, Any] = {}
-    if options.out.exists():
-        stored = json.loads(options.out.read_text())
-        if stored["options"] != options.shared:
-            raise ShiftgymError(
-                f"{options.out} was measured with {stored['options']}: give the same, or another "
-                "--out."
-            )
-        found, truth = stored["pairs"], stored["training"]
+    found, truth = stored(options)
     if options.trained is not None:
         truth = json.loads(json.dumps(truths(options.trained)))
     chosen = [each for each in pairs() if _wanted(each, options.robots)]
@@ -216,32 +211,64 @@ def main(options: Options) -> int:
             traceback.print_exc()
             continue
         found[name] = json.loads(json.dumps(told, default=str))
-        _store(options, found, truth)
-    _store(options, found, truth)
+        store(options, found, truth)
+    found = store(options, found, truth)
     print("\n".join(lines(found, truth)) + f"\n\n{summary(found, truth)}")
     if options.page is not None:
         write_text(options.page, page(found, truth, options))
     return 1 if failed else 0
 
 
+def stored(options: Options) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the diagnoses and trainings of the file.
+
+    Raises:
+        ShiftgymError: it was measured with other options.
+    """
+    if not options.out.exists():
+        return {}, {}
+    told = json.loads(options.out.read_text())
+    if told["options"] != options.shared:
+        raise ShiftgymError(
+            f"{options.out} was measured with {told['options']}: give the same, or another --out."
+        )
+    return told["pairs"], told["training"]
+
+
+def store(options: Options, found: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to what the file holds: robots may be measured side by side. Gives all diagnoses."""
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with locked(options.out.with_suffix(".lock")):
+        others, known = stored(options)
+        every = others | found
+        kept = {name: every[name] for s, t in pairs() if (name := named(s, t)) in every}
+        told = {"options": options.shared, "pairs": kept, "training": truth or known}
+        write_json(options.out, told)
+    return kept
+
+
 def page(found: Mapping[str, Any], truth: Mapping[str, Any], options: Options) -> str:
     """Write the page of the documentation."""
-    threads = {told["provenance"].get("threads") for told in found.values()}
     return PAGE.format(
         most=options.most, seeds=options.seeds, grid=GRID, agree=summary(found, truth),
-        threads=" or ".join(str(each) for each in sorted(threads, key=str)),
+        machine=machine_of(found.values()),
         table="\n".join(lines(found, truth)), scores="\n".join(scores(truth)),
     )  # fmt: skip
 
 
+def machine_of(found: Iterable[Mapping[str, Any]]) -> str:
+    """Say on what the minutes were taken, and what ran beside."""
+    cpus, threads, loads = set(), set(), []
+    for told in found:
+        cpus.add(f"{told['machine']['cpu']}, {told['machine']['cores']} cores")
+        threads.add(told["provenance"].get("threads"))
+        loads.append(told["machine"]["load_before"])
+    several = " or ".join(str(each) for each in sorted(threads, key=str))
+    return f"{several} threads ({', '.join(sorted(cpus))}; load before up to {max(loads):.1f})"
+
+
 def _wanted(pair: Sequence[str], robots: Sequence[str]) -> bool:
     return not robots or dataset_name(pair[1]).domain.robot in robots
-
-
-def _store(options: Options, found: Mapping[str, Any], truth: Mapping[str, Any]) -> None:
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    kept = {name: found[name] for s, t in pairs() if (name := named(s, t)) in found}
-    write_json(options.out, {"options": options.shared, "pairs": kept, "training": truth})
 
 
 if __name__ == "__main__":

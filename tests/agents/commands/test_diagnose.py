@@ -129,7 +129,7 @@ def test_logs_without_an_environment_ask_for_one(
 def told(word: str) -> dict[str, object]:
     return {
         "data_alone": {"word": "helps"}, "verdict": {"word": word}, "seconds": 90,
-        "provenance": {"threads": 2},
+        "provenance": {"threads": 2}, "machine": {"cpu": "x", "cores": 2, "load_before": 0.1},
     }  # fmt: skip
 
 
@@ -154,6 +154,10 @@ def test_the_benchmark_holds_verdicts_against_trainings(
     options = script.Options(robots=("hopper",), out=tmp_path / "found.json")
     assert script.main(options) == script.main(options) == 0
     assert len(calls) == len(set(calls)) == 3  # once each
+    beside = script.Options(robots=("ant",), out=tmp_path / "found.json")
+    script.store(beside, {"ant/medium-100k -> ant-kinematic/medium": told("harms")}, {})  # a second one
+    assert script.main(options) == 0 and len(calls) == 3
+    assert len(script.stored(options)[0]) == 4
     capsys.readouterr()
     options = script.Options(
         robots=("hopper",), out=tmp_path / "found.json", trained=tmp_path / "t.csv", page=page
