@@ -8,7 +8,9 @@ from typing import Any
 
 from shiftgym.domains import Domain
 from shiftgym.edits import numbers
-from shiftgym.modelling import Change, changes
+from shiftgym.envs.tasks import TASKS
+from shiftgym.making import domain as find
+from shiftgym.modelling import Change, build_model, changes
 
 MOST_LINES = 3  # an edit that changes more different values is told as its rule
 
@@ -33,6 +35,17 @@ def describe(domain: Domain) -> list[str]:
             what = " ".join(part for part in (edit.kind, ", ".join(names), edit.attribute) if part)
             lines.append(f"{what}: {before} -> {after}")
     return lines
+
+
+def observation_names(domain: Domain | str) -> list[str]:
+    """Name the numbers that a domain's environments observe; ``d`` is a velocity.
+
+    Example:
+        >>> observation_names("hopper-kinematic")[:4]
+        ['rootz', 'rooty', 'thigh_joint', 'leg_joint']
+    """
+    found = find(domain)
+    return TASKS[found.robot].names(build_model(found))
 
 
 def as_json(domain: Domain) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from gymnasium.spaces import Box
 
 from shiftgym.basics.arrays import Array
 from shiftgym.engine import mujoco
-from shiftgym.envs.task import Sims, Task, never
+from shiftgym.envs.task import Sims, Task, joint_names, never
 
 
 def _norm(vectors: Array) -> Array:
@@ -76,6 +76,17 @@ class PenTask(Hand):
             axis=1,
         )  # fmt: skip
 
+    def names(self, model: mujoco.MjModel) -> list[str]:
+        """Name hand, pen, target, and how they differ."""
+        positions, velocities = joint_names(model)
+        parts = ("pen direction", "target direction", "pen - target", "difference of directions")
+        return [
+            *positions[:-6],
+            *_xyz("pen"),
+            *velocities[-6:],
+            *(n for p in parts for n in _xyz(p)),
+        ]
+
     def reward(self, sims: Sims, action: Array) -> tuple[Array, dict[str, Array]]:
         """Pay for closeness in place and direction, charge for dropping the pen."""
         position, goal, direction, goal_direction = self._pen(sims)
@@ -117,6 +128,10 @@ class PenTask(Hand):
         return {"pen_length": np.ones(count), "goal_length": np.ones(count)}
 
 
+def _xyz(what: str) -> list[str]:
+    return [f"{what} {axis}" for axis in "xyz"]
+
+
 def _quaternion(x: float, y: float) -> Array:
     """Turn Euler angles (x, y, 0) in radians into a quaternion (w, x, y, z)."""
     cx, sx, cy, sy = np.cos(x / 2), np.sin(x / 2), np.cos(y / 2), np.sin(y / 2)
@@ -152,6 +167,12 @@ class DoorTask(Hand):
              np.where(hinge > 1.0, 1.0, -1.0)],
             axis=1,
         )  # fmt: skip
+
+    def names(self, model: mujoco.MjModel) -> list[str]:
+        """Name hand, latch, door, palm, handle, and how far apart these are."""
+        positions, _ = joint_names(model)
+        parts = [*_xyz("palm"), *_xyz("handle"), *_xyz("palm - handle")]
+        return [*positions[1:-2], positions[-1], positions[-2], *parts, "door is open"]
 
     def reward(self, sims: Sims, action: Array) -> tuple[Array, dict[str, Array]]:
         """Pay for opening, charge for distance to the handle, for the gap, and for speed."""

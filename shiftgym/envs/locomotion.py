@@ -19,7 +19,7 @@ import numpy as np
 
 from shiftgym.basics.arrays import Array
 from shiftgym.engine import mujoco
-from shiftgym.envs.task import Sims, Task, never
+from shiftgym.envs.task import Sims, Task, joint_names, never
 
 TRACKING = int(mujoco.mjtCamera.mjCAMERA_TRACKING)  # the camera follows the robot
 
@@ -55,6 +55,11 @@ class Locomotion(Task):
         if self.clip is not None:
             velocities = velocities.clip(-self.clip, self.clip)
         return np.concatenate((sims.qpos[:, self.hidden :], velocities), axis=1)
+
+    def names(self, model: mujoco.MjModel) -> list[str]:
+        """Name positions but the hidden ones, then velocities."""
+        positions, velocities = joint_names(model)
+        return positions[self.hidden :] + velocities
 
     def position(self, sims: Sims) -> Array:
         """Give the x that is rewarded, in metres, (N,)."""

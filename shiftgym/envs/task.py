@@ -106,6 +106,10 @@ class Task(ABC):
         """Give the observations, (N, observation_size), as a new array."""
 
     @abstractmethod
+    def names(self, model: mujoco.MjModel) -> list[str]:
+        """Name the numbers of an observation, (observation_size,); ``d`` is a velocity."""
+
+    @abstractmethod
     def reward(self, sims: Sims, action: Array) -> tuple[Array, dict[str, Array]]:
         """Give the rewards (N,) of the step just taken, and what else is worth knowing of it.
 
@@ -136,6 +140,20 @@ class Task(ABC):
     def blank_memory(self, count: int) -> dict[str, Array]:
         """Give the memory of simulations that have not been reset yet."""
         return {}
+
+
+def joint_names(model: mujoco.MjModel) -> tuple[list[str], list[str]]:
+    """Name positions (nq,) and velocities (nv,) by the model's joints, in their order."""
+    positions, velocities = [], []
+    for k in range(model.njnt):
+        name = model.joint(k).name
+        if model.jnt_type[k] == mujoco.mjtJoint.mjJNT_FREE:
+            positions += [f"{name} {part}" for part in ("x", "y", "z", "qw", "qx", "qy", "qz")]
+            velocities += [f"d {name} {part}" for part in ("x", "y", "z", "rx", "ry", "rz")]
+        else:  # no robot has a ball joint
+            positions.append(name)
+            velocities.append(f"d {name}")
+    return positions, velocities
 
 
 def never(observations: Any) -> Any:

@@ -16,7 +16,7 @@ from shiftgym.datasets.folders import explained
 from shiftgym.reading.anywhere import own_name
 from shiftgym_agents.data.pairs import TrainingPair
 from shiftgym_agents.data.places import NONE
-from shiftgym_agents.evaluation.diagnosis.whole import Diagnosis, Options, check
+from shiftgym_agents.evaluation.diagnosis.whole import TRAININGS, Diagnosis, Options, check
 from shiftgym_agents.evaluation.diagnosis.whole import diagnose as find_out
 from shiftgym_agents.reports.diagnosis import page as text_page
 from shiftgym_agents.reports.diagnosis_page import page as html_page
@@ -77,6 +77,8 @@ def shown(pair: TrainingPair, options: Options) -> Diagnosis:
             if name not in bars:
                 for other in bars.values():  # a part that is over
                     other.close()
+                if name == TRAININGS:  # they have bars of their own
+                    return
                 bars[name] = stack.enter_context(
                     tqdm(desc=f"{name:<8}", unit="upd", dynamic_ncols=True, mininterval=1.0,
                          disable=not options.progress, file=sys.stderr)

@@ -12,6 +12,7 @@ from shiftgym_agents.reports.diagnosis import KINDS
 
 SIDES = ("source", "target")
 COLORS = ("#b5651d", "#1f5fa8")  # source, target
+LEAST_SPAN = 10  # of an axis of scores
 
 
 def pictures(told: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, bytes]:
@@ -68,9 +69,8 @@ def _gaps(told: Mapping[str, Any], axes: Any) -> None:
     axes.vlines(place, np.minimum(low, values), values, color="black", linewidth=1)
     axes.axhline(1, color=COLORS[1], linewidth=1)
     axes.set(xlabel="coordinate (orange: differs)", ylabel="times the held-out error")
-    axes.set_xticks(
-        place, [row["name"] for row in each], rotation=90 * (len(each) > 12), fontsize=7
-    )
+    names = [row["name"] for row in each]
+    axes.set_xticks(place, names, rotation=90 * (len("".join(names)) > 40), fontsize=7)
     if values.max() > 10:
         axes.set_yscale("log")
 
@@ -113,3 +113,6 @@ def _trained(told: Mapping[str, Any], axes: Any) -> None:
             axes.hlines(good.mean(), place - 0.25, place + 0.25, color=color, linewidth=2)
     axes.set_xticks(range(len(lines)), [name for name, _, _ in lines])
     axes.set(ylabel=told["unit"], xlabel="blue: target alone; orange: with the source")
+    low, high = axes.get_ylim()
+    if told["unit"] == "score" and high - low < LEAST_SPAN:  # seeds' noise is not to look large
+        axes.set_ylim((low + high - LEAST_SPAN) / 2, (low + high + LEAST_SPAN) / 2)

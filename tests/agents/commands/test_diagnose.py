@@ -155,7 +155,9 @@ def test_the_benchmark_holds_verdicts_against_trainings(
     assert script.main(options) == script.main(options) == 0
     assert len(calls) == len(set(calls)) == 3  # once each
     beside = script.Options(robots=("ant",), out=tmp_path / "found.json")
-    script.store(beside, {"ant/medium-100k -> ant-kinematic/medium": told("harms")}, {})  # a second one
+    script.store(
+        beside, {"ant/medium-100k -> ant-kinematic/medium": told("harms")}, {}
+    )  # a second one
     assert script.main(options) == 0 and len(calls) == 3
     assert len(script.stored(options)[0]) == 4
     capsys.readouterr()

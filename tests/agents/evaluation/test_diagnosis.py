@@ -389,5 +389,7 @@ def test_options_that_mean_nothing_are_refused_before_minutes_are_spent() -> Non
     check(pair, Options(using=("bc",), quick=True))
     with pytest.raises(DomainError, match="2 names, observations are 3"):
         named(("x", "y"), 3)
+    assert named((), 2) == named((), 2, shiftgym.domain("hopper")) == ["#0", "#1"]
+    assert named((), 11, shiftgym.domain("hopper"))[2] == "thigh_joint"
     with pytest.raises(ShiftgymError, match="most must be"):
         Options(most=0)

@@ -14,6 +14,7 @@ from gymnasium.utils.env_checker import check_env
 from shiftgym_helpers import CATALOGUE, SLUGS, assert_same, rollout, run_python
 
 import shiftgym
+from shiftgym.describe import observation_names
 
 ALLOWED_WARNINGS = (  # what check_env may say: observations are unbounded, as in the base ids
     "A Box observation space minimum value is -infinity",
@@ -68,6 +69,21 @@ def test_spaces_are_those_of_the_base_environment(slug: str):
     observations, actions = SIZES[CATALOGUE[slug].robot]
     assert env.observation_space == gym.spaces.Box(-np.inf, np.inf, (observations,), np.float64)
     assert env.action_space == gym.spaces.Box(-1.0, 1.0, (actions,), np.float32)
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_observations_have_names(slug: str):
+    env, names = make(slug), observation_names(slug)
+    assert len(set(names)) == len(names) == env.observation_space.shape[0]
+    model, data = env.unwrapped.model, env.unwrapped.data
+    env.reset(seed=0)
+    for k in range(model.njnt):  # a joint that is moved is seen where its name says
+        joint = model.joint(k)
+        for values, prefix in ((data.qpos, ""), (data.qvel, "d ")):
+            if prefix + joint.name not in names:
+                continue
+            values[(joint.qposadr if not prefix else joint.dofadr)[0]] = 0.1234
+            assert env.unwrapped.observe()[names.index(prefix + joint.name)] == 0.1234
 
 
 @pytest.mark.parametrize("slug", SLUGS)

@@ -13,8 +13,10 @@ import torch
 
 from shiftgym.basics.errors import DomainError
 from shiftgym.basics.ranges import Count, Seed, Size, Threads, check_ranges
+from shiftgym.describe import observation_names
+from shiftgym.domains import Domain
 from shiftgym_agents.data.pairs import TrainingPair
-from shiftgym_agents.data.places import slug_of
+from shiftgym_agents.data.places import Place, slug_of
 from shiftgym_agents.evaluation.diagnosis import dynamics, filters, overlap, trials, verdict, worth
 from shiftgym_agents.evaluation.diagnosis.sample import Sample, draw
 from shiftgym_agents.evaluation.selection import YARDSTICK, find, judges
@@ -48,7 +50,8 @@ class Options:
     using: tuple[str, ...] = trials.USING
     """Methods that are trained with the source, beside bc and iql-target without it."""
     names: tuple[str, ...] = ()
-    """What the numbers of an observation are called, in order; 0, 1, ... by default."""
+    """What the numbers of an observation are called, in order; by default the joints of one of
+    shiftgym's robots, and #0, #1, ... of another."""
     episodes: Size = 10
     """Episodes per seed after training."""
     device: str = "auto"
@@ -71,6 +74,7 @@ class Options:
 
 
 RUNS = "runs"  # folder of the trainings
+TRAININGS = "trainings"  # the part that tells of updates by itself
 CLASSIFIER = 500  # updates: more learn the training half by heart
 IMITATORS = 2_000
 FILTERS = 2_000  # of each stage
@@ -122,7 +126,8 @@ def diagnose(pair: TrainingPair, options: Options, tell: Tell | None = None) -> 
     Args:
         pair: the data, and where to evaluate; trainings are left out where that is nowhere.
         options: how much, and where.
-        tell: called with a part's name, how many updates were taken just now, and how many it has.
+        tell: called with a part's name, how many updates were taken just now, and how many it has;
+            of trainings only that they begin.
 
     Raises:
         ShiftgymError: wrong data, options or folder; the message says what to change.
@@ -131,7 +136,7 @@ def diagnose(pair: TrainingPair, options: Options, tell: Tell | None = None) -> 
     begun = time.monotonic()
     check(pair, options)
     sample = draw(pair, options.rows)
-    names = named(options.names, sample.source.obs.shape[1])
+    names = named(options.names, sample.source.obs.shape[1], pair.domain)
     where = settle(options.device, options.backend, "float32", options.threads)
     how = where.device, where.backend
     work = Work(pair, sample, names, options, how, tell or _quietly)
@@ -161,6 +166,7 @@ def diagnose(pair: TrainingPair, options: Options, tell: Tell | None = None) -> 
             out=options.out / RUNS, device=options.device, backend=options.backend,
             threads=options.threads, episodes=options.episodes, progress=options.progress,
         )  # fmt: skip
+        work.tell(TRAININGS, 0, 0)
         tried = trials.train(pair, options.chosen_seeds, options.most, train, options.using)
         told["training"] = {
             "unit": tried.unit,
@@ -196,15 +202,16 @@ def check(pair: TrainingPair, options: Options) -> None:
         )
 
 
-def named(given: Sequence[str], size: int) -> list[str]:
-    """Name the coordinates.
+def named(given: Sequence[str], size: int, where: Place = None) -> list[str]:
+    """Name the coordinates: as given, else as the domain names them, else by number.
 
     Raises:
         DomainError: more or fewer names than coordinates.
     """
     if given and len(given) != size:
         raise DomainError(f"--names has {len(given)} names, observations are {size} numbers.")
-    return list(given) or [str(k) for k in range(size)]
+    known = observation_names(where) if isinstance(where, Domain) else []
+    return list(given) or (known if len(known) == size else [f"#{k}" for k in range(size)])
 
 
 def plain(values: Any) -> list[float | None]:
