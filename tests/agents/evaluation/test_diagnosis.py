@@ -222,6 +222,18 @@ def test_returns_are_of_trajectories_that_ended() -> None:
     assert worth.earned(arrays).mean is None
 
 
+def test_a_source_is_poorer_where_trajectories_of_one_policy_would_not_be() -> None:
+    rng = np.random.default_rng(0)
+    chances = []
+    for _ in range(200):  # one policy, which falls in two trajectories of a hundred
+        drawn = np.where(rng.random(105) < 0.02, 500.0, rng.normal(1_850, 20, 105))
+        chances.append(worth.poorer(drawn[:100], drawn[100:], 200))
+    assert 0 < np.mean(np.array(chances) < 0.025) < 0.06
+    assert worth.poorer([1.0, 2.0, 3.0], [11.0, 12.0, 13.0]) == pytest.approx(1 / 20, abs=0.01)
+    assert worth.poorer([11.0, 12.0, 13.0], [1.0, 2.0, 3.0]) == 1.0
+    assert worth.poorer([], [1.0]) == 1.0
+
+
 def test_actions_that_earn_less_have_a_negative_advantage() -> None:
     """Reward is the first action: the source acts at -0.8 where the target is spread around 0."""
     target, source = walk(300, 0), walk(300, 1)
@@ -252,13 +264,14 @@ def test_filters_agree_with_themselves_and_not_with_their_opposite() -> None:
 # --- the verdict ----------------------------------------------------------------------------------
 
 SAME = Evidence(
-    0.9, True, (False, 1.0, 0.9, 1.1), (), (), ((50, 45, 55), (40, 35, 45)), (0.0, -0.1, 0.1)
+    0.9, True, (False, 1.0, 0.9, 1.1), (), (), ((50, 45, 55), (40, 35, 45)), 1.0, (0.0, -0.1, 0.1)
 )
 FAR = {"gap": (True, 3.0, 2.5, 3.5), "coordinates": ("knee",)}
 BAD, FINE = (-0.5, -0.7, -0.3), (0.2, 0.1, 0.3)
 CASES = {
     "same dynamics, covered": ({}, HELPS, "no gap"),
-    "same dynamics, poor source": ({"earned": ((10, 9, 11), (40, 35, 45))}, NEITHER, "earned less"),
+    "same dynamics, poor source": ({"poorer": 0.01}, NEITHER, "earned less"),
+    "same dynamics, poor by chance": ({"earned": ((10, 9, 11), (40, 35, 45))}, HELPS, "no gap"),
     "same dynamics, elsewhere": ({"covered": 0.2}, NEITHER, "only 20%"),
     "nothing to compare": ({"compared": False, "covered": 0.0}, NEITHER, "cannot be compared"),
     "nothing to compare, and where": (

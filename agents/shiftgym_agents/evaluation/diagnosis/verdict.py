@@ -48,6 +48,7 @@ class Evidence:
         coordinates: names of those whose dynamics differ.
         elsewhere: names of those whose values have next to nothing in common.
         earned: mean return of source and target with intervals; None where unknown.
+        poorer: chance that trajectories of one policy differ so much in the target's favour.
         advantage: of the source's actions in target states: mean and 95 % interval.
     """
 
@@ -57,6 +58,7 @@ class Evidence:
     coordinates: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
     earned: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    poorer: float = 1.0
     advantage: tuple[float, float, float] | None = None
 
 
@@ -133,7 +135,7 @@ def _by_data(found: Evidence) -> tuple[Word, str]:
             f"no gap in its dynamics was found ({size}), but it is near to only "
             f"{found.covered:.0%} of the target's rows"
         )
-    if found.earned is not None and found.earned[0][2] < found.earned[1][1]:
+    if found.poorer < SURE / 2:
         return NEITHER, (
             f"no gap in its dynamics was found ({size}), but it earned less than the target data"
         )
@@ -162,7 +164,8 @@ def _said(found: Evidence) -> tuple[str, ...]:
         )
     if found.earned is not None:
         one, two = (interval(*each) for each in found.earned)
-        said.append(f"Trajectories of the source earned {one}, those of the target {two}.")
+        chance = f"; by chance as much less with p = {found.poorer:.3f}" if found.poorer < 1 else ""
+        said.append(f"Trajectories of the source earned {one}, those of the target {two}{chance}.")
     if found.advantage is not None:
         said.append(
             "Advantage of the source's actions in target states: "

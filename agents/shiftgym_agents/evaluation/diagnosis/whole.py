@@ -157,6 +157,7 @@ def diagnose(pair: TrainingPair, options: Options, tell: Tell | None = None) -> 
         coordinates=tuple(told["dynamics"]["coordinates_that_differ"]),
         elsewhere=tuple(told["dynamics"]["coordinates_elsewhere"]),
         earned=earned,
+        poorer=worth.poorer(*work.raw["returns"]),
         advantage=(gained.mean, gained.low, gained.high),
     )
     tried = None
