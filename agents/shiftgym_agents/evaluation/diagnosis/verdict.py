@@ -164,7 +164,8 @@ def _said(found: Evidence) -> tuple[str, ...]:
         )
     if found.earned is not None:
         one, two = (interval(*each) for each in found.earned)
-        chance = f"; by chance as much less with p = {found.poorer:.3f}" if found.poorer < 1 else ""
+        less = found.earned[0][0] < found.earned[1][0]
+        chance = f", so much less by chance with p = {found.poorer:.3f}" if less else ""
         said.append(f"Trajectories of the source earned {one}, those of the target {two}{chance}.")
     if found.advantage is not None:
         said.append(
