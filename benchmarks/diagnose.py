@@ -1,12 +1,13 @@
-"""Hold verdicts of `shiftgym diagnose` against what training finds, on twelve pairs.
+"""Hold verdicts of `shiftgym diagnose` against what training finds, on sixteen pairs.
 
     shiftgym sweep diagnose && shiftgym sweep diagnose --collect
     python benchmarks/diagnose.py --trained runs/sweeps/diagnose.csv
 
 The grid `diagnose` names the pairs and trains bc and iql-target without the source, and iql, otdf
 and tabb with it, longer than a diagnosis does and with other seeds' number; the same rule makes a
-verdict of its scores. In a third of the pairs the source is of the target's own domain and must
-help; what others do is measured. Without --trained the pairs are diagnosed alone.
+verdict of its scores. In half of the pairs the source is of the target's own domain, by the
+target's policy or by an expert, which ought to help where there is something to learn; what others
+do is measured. Without --trained the pairs are diagnosed alone.
 
 Each pair is diagnosed with the defaults. What stands in the file is not measured again, and a
 diagnosis that was stopped goes on. Two cores do as much with one thread each: `--threads 1
@@ -42,6 +43,7 @@ from shiftgym_agents.sweeps.grid import read_grids
 from shiftgym_agents.training.artifacts import write_json, write_text
 
 GRID = "diagnose"
+OWN, EXPERT = "own", "own, expert"  # sources of the target's domain: by its policy, by an expert
 PAGE = """\
 # Diagnosis beside training
 
@@ -49,7 +51,8 @@ Verdicts of [`shiftgym diagnose`](diagnose.md) with its defaults ({most:,} updat
 beside the verdict that the same rule gives of longer trainings: the grid `{grid}`, in the
 [laptop protocol](sweeps.md#a-protocol-that-fits-a-laptop), five seeds. *By the data* is what it
 forecasts before any training. Minutes are of {machine}. Rows marked
-"own" have a source of the target's own domain and policy. {agree}
+"own" have a source of the target's own domain, by the policy that made the target's data or by an
+expert. {agree}
 
 ```
 shiftgym sweep {grid} && shiftgym sweep {grid} --collect
@@ -107,9 +110,12 @@ def pairs() -> list[tuple[str, str]]:
     return read_grids(GRID)[0].called_pairs()
 
 
-def is_own(source: str, target: str) -> bool:
-    """Say whether a source is of the target's own domain."""
-    return dataset_name(source).domain == dataset_name(target).domain
+def kind(source: str, target: str) -> str:
+    """Say what a source of the target's own domain was made by, "" of another domain."""
+    one, two = dataset_name(source), dataset_name(target)
+    if one.domain != two.domain:
+        return ""
+    return OWN if one.quality == two.quality else EXPERT
 
 
 def named(source: str, target: str) -> str:
@@ -160,8 +166,9 @@ def lines(found: Mapping[str, Any], truth: Mapping[str, Any]) -> list[str]:
         words = [told["data_alone"]["word"], told["verdict"]["word"]]
         words.append(truth[name]["word"] if name in truth else "")
         agree = {True: "yes", False: "no"}[words[1] == words[2]] if words[2] else ""
-        own = "own" if is_own(source, target) else ""
-        rows.append((source, target, own, *words, agree, f"{told['seconds'] / 60:.1f}"))
+        rows.append(
+            (source, target, kind(source, target), *words, agree, f"{told['seconds'] / 60:.1f}")
+        )
     head = ("source", "target", "", "by the data", "diagnosis", "training", "agree", "minutes")
     return markdown(head, rows, "lllllllr")
 
@@ -184,11 +191,16 @@ def summary(found: Mapping[str, Any], truth: Mapping[str, Any]) -> str:
         {found[name]["verdict"]["word"], truth[name]["word"]} == {"helps", "harms"}
         for name in both
     )  # fmt: skip
-    own = [n for s, t in pairs() if is_own(s, t) and (n := named(s, t)) in found]
-    helped = sum(found[name]["verdict"]["word"] == HELPS for name in own)
+    helped = []
+    for what in (OWN, EXPERT):
+        own = [n for s, t in pairs() if kind(s, t) == what and (n := named(s, t)) in found]
+        helped.append(
+            f"{sum(found[name]['verdict']['word'] == HELPS for name in own)} of {len(own)}"
+        )
     return (
         f"They agree on {same} of {len(both)} pairs and contradict each other on {opposite}; the "
-        f"diagnosis says that its own domain's data help in {helped} of {len(own)}."
+        f"diagnosis says that data of the target's own domain help in {helped[0]} by its own "
+        f"policy, and in {helped[1]} by an expert."
     )
 
 
