@@ -9,8 +9,8 @@ verdict of its scores. In half of the pairs the source is of the target's own do
 target's policy or by an expert, which ought to help where there is something to learn; what others
 do is measured. Without --trained the pairs are diagnosed alone.
 
-Each pair is diagnosed with the defaults. What stands in the file is not measured again, and a
-diagnosis that was stopped goes on. Two cores do as much with one thread each: `--threads 1
+Each pair is diagnosed with the defaults. What stands in the file is not measured again; a
+diagnosis that was stopped begins anew, so that its minutes are all of it. Two cores do as much with one thread each: `--threads 1
 --robots hopper ant` beside `--threads 1 --robots walker2d halfcheetah`, into one file. Exits with 1
 if something failed.
 """
@@ -18,6 +18,7 @@ if something failed.
 from __future__ import annotations
 
 import json
+import shutil
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,7 +130,8 @@ def measure(source: str, target: str, options: Options) -> dict[str, Any]:
         out=out, most=options.most, seeds=options.seeds, threads=options.threads,
         device=options.device,
     )  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
     machine = figures.machine(figures.load())
     found = shown(Pair(source, target), asked)
     write(found, out)
