@@ -10,9 +10,9 @@ target's policy or by an expert, which ought to help where there is something to
 do is measured. Without --trained the pairs are diagnosed alone.
 
 Each pair is diagnosed with the defaults. What stands in the file is not measured again; a
-diagnosis that was stopped begins anew, so that its minutes are all of it. Two cores do as much with one thread each: `--threads 1
---robots hopper ant` beside `--threads 1 --robots walker2d halfcheetah`, into one file. Exits with 1
-if something failed.
+diagnosis that was stopped begins anew, so that its minutes are all of it. Two cores do as much with
+one thread each: `--threads 1 --robots hopper ant` beside `--threads 1 --robots walker2d
+halfcheetah`, into one file. Exits with 1 if something failed.
 """
 
 from __future__ import annotations
