@@ -278,7 +278,8 @@ def machine_of(found: Iterable[Mapping[str, Any]]) -> str:
         threads.add(told["provenance"].get("threads"))
         loads.append(told["machine"]["load_before"])
     several = " or ".join(str(each) for each in sorted(threads, key=str))
-    return f"{several} threads ({', '.join(sorted(cpus))}; load before up to {max(loads):.1f})"
+    load = max(loads, default=0.0)
+    return f"{several} threads ({', '.join(sorted(cpus))}; load before up to {load:.1f})"
 
 
 def _wanted(pair: Sequence[str], robots: Sequence[str]) -> bool:

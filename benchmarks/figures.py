@@ -19,17 +19,19 @@ from shiftgym.basics.machine import processor_name, usable_cpus
 T = TypeVar("T")
 
 
-def command(main: Callable[[T], int | None], options: type[T], about: str | None) -> None:
+def command(
+    main: Callable[[T], int | None], options: type[T], about: str | None, failed: int = 0
+) -> None:
     """Run a benchmark with the options of its command line, and end the process with its status.
 
-    What the user can mend is told in a line, as `shiftgym` does.
+    What the user can mend is told in a line, and ends it with `failed`, or else as `shiftgym` does.
     """
     flags = (tyro.conf.FlagCreatePairsOff,)
     try:
         sys.exit(main(tyro.cli(options, description=about, config=flags)))
     except ShiftgymError as error:
         print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(failed or error.exit_code)
 
 
 def load() -> float:

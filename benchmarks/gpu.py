@@ -21,7 +21,6 @@ a captured path parted from the eager one.
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -30,10 +29,8 @@ from typing import Any
 
 import figures
 import torch
-import tyro
 
 from agents import contestant, evaluation_rate, random_pair, turn
-from shiftgym.basics.errors import ShiftgymError
 from shiftgym.domains import episode_steps
 from shiftgym_agents.core.agent import Config
 from shiftgym_agents.data.pairs import ArrayPair
@@ -185,8 +182,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Options)))
-    except ShiftgymError as error:
-        print(f"gpu: {error}", file=sys.stderr)
-        sys.exit(2)
+    figures.command(main, Options, __doc__, failed=2)

@@ -24,7 +24,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import tarfile
 import threading
 import time
@@ -34,9 +33,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import figures
 import gpu
 import torch
-import tyro
 
 from agents import random_pair
 from shiftgym.basics.errors import ShiftgymError
@@ -306,8 +305,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Options, config=(tyro.conf.FlagCreatePairsOff,))))
-    except ShiftgymError as error:
-        print(f"gpu_day: {error}", file=sys.stderr)
-        sys.exit(2)
+    figures.command(main, Options, __doc__, failed=2)

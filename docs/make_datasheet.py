@@ -142,8 +142,7 @@ seeds with 95 % intervals, beside what the data themselves earn.
 
 What imitation makes of ours and of the published set is within two points on four of the five, and
 seven apart on hopper-morph, where the published episodes earn seven more; target-only IQL does
-better on our Ant and Walker2d. (With raw observations either is much harder to learn from on some
-robots, and the two differ by up to 35 points: that is the scaling's doing, not the data's.)
+better on our Ant and Walker2d. Observations are standardised, as the protocol says.
 `shiftgym sweep published` trains this, after `shiftgym data import` of the
 published files; [figures](data/published_learning.csv).
 
